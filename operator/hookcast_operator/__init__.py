@@ -1,0 +1,1 @@
+"""The kopf operator: compiles subscriptions from Kubernetes into the dispatcher's configuration."""
