@@ -1,0 +1,53 @@
+"""The configuration in force, swapped whole."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from hookcast_app.subscriptions import Matcher
+from hookcast_core.configuration import Configuration, Entry
+
+Listener = Callable[[frozenset[str]], None]
+"""Told the UIDs of subscriptions that appeared, changed or went."""
+
+
+class CurrentConfiguration:
+    """Holds the configuration in force and its index; lives as long as the app.
+
+    Before the first `swap` nothing matches and nothing is known to be deleted. `complete` says that the source of the
+    configuration had no problems: only then does a missing subscription mean that its user deleted it.
+    """
+
+    def __init__(self) -> None:
+        self.configuration: Configuration | None = None
+        self.matcher = Matcher(())
+        self.complete = False
+        self.problems: tuple[str, ...] = ()
+        self.filter_errors: Counter[str] = Counter()
+        self._listeners: list[Listener] = []
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """The subscriptions by UID."""
+        return self.matcher.by_uid
+
+    def listen(self, listener: Listener) -> None:
+        """Calls `listener` after every swap, in the swap's own loop tick."""
+        self._listeners.append(listener)
+
+    def swap(self, configuration: Configuration, problems: tuple[str, ...] = ()) -> None:
+        """Puts a validated configuration in force, all of it at once."""
+        before = self.entries
+        self.matcher = Matcher(configuration.entries)
+        self.configuration = configuration
+        self.problems = problems
+        self.complete = not problems
+        changed = frozenset(
+            uid for uid in before.keys() | self.entries.keys() if before.get(uid) != self.entries.get(uid)
+        )
+        for listener in self._listeners:
+            listener(changed)
+
+    def count_filter_errors(self, errors: Mapping[str, str]) -> None:
+        """Counts filters that could not be evaluated, by subscription."""
+        for uid in errors:
+            self.filter_errors[uid] += 1

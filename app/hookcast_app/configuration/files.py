@@ -1,0 +1,49 @@
+"""Keeps the configuration in force in step with a directory of manifests."""
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from hookcast_app.configuration.current import CurrentConfiguration
+from hookcast_app.subscriptions.files import Loaded, load, watch
+from hookcast_app.subscriptions.keys import generated_key
+from hookcast_core.egress import EgressPolicy
+
+_log = structlog.get_logger("hookcast.configuration")
+
+
+class ConfigurationFiles:
+    """Lives as long as the app; `run()` is its one task."""
+
+    def __init__(self, directory: Path, data_dir: Path, policy: EgressPolicy, current: CurrentConfiguration) -> None:
+        self._directory = directory
+        self._policy = policy
+        self._current = current
+        self._key = generated_key(data_dir)
+        self._is_loaded = False
+
+    async def load(self) -> None:
+        """Reads the directory once. Raises InvalidInput, naming it, where it cannot be read."""
+        self._apply(await asyncio.to_thread(load, self._directory, None, self._key, self._policy))
+
+    async def run(self) -> None:
+        """Follows the directory until cancelled."""
+        async for loaded in watch(self._directory, self._current.configuration, self._key, self._policy):
+            self._apply(loaded)
+
+    def check(self) -> str | None:
+        """Readiness: a configuration is in force."""
+        return None if self._is_loaded else "no configuration was loaded yet"
+
+    def _apply(self, loaded: Loaded) -> None:
+        for problem in loaded.problems:
+            _log.error("subscription refused", problem=str(problem))
+        self._current.swap(loaded.configuration, tuple(map(str, loaded.problems)))
+        self._is_loaded = True
+        _log.info(
+            "configuration in force",
+            subscriptions=len(loaded.configuration.entries),
+            problems=len(loaded.problems),
+            revision=loaded.configuration.revision[:12],
+        )

@@ -1,0 +1,1 @@
+"""Deliveries: leased lanes, attempts, their outcomes, and what the API shows of them."""

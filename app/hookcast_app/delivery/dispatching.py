@@ -1,0 +1,96 @@
+"""The dispatcher with all that it needs, opened and closed as one."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from importlib.metadata import version
+
+from redis.asyncio import Redis
+
+from hookcast_app.configuration import CurrentConfiguration
+from hookcast_app.delivery.attempt import Attempted, Attempts
+from hookcast_app.delivery.dispatcher import Dispatcher
+from hookcast_app.delivery.outcome import Dead, Delivered, Later
+from hookcast_app.delivery.signals import Signals
+from hookcast_app.delivery.store import LaneStore
+from hookcast_app.delivery.targets import Targets
+from hookcast_app.observability import Metrics
+from hookcast_app.outgoing import HttpClient
+from hookcast_app.redis import Keys
+from hookcast_app.settings import Settings
+from hookcast_core.egress import EgressPolicy
+
+LEASE_SECONDS = 30.0
+EMBEDDED_TOKEN = "embedded"  # noqa: S105  the name of a lease's holder
+MAX_CONNECTIONS = 1_000
+"""To one endpoint: as many as `maxInFlight` may ask for."""
+
+
+class Dispatching:
+    """Lives as long as the app, on its loop; `run()` holds its tasks."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        settings: Settings,
+        configuration: CurrentConfiguration,
+        policy: EgressPolicy,
+        *,
+        clock: Callable[[], int],
+        random: Callable[[], float],
+        metrics: Metrics,
+    ) -> None:
+        # The embedded Redis serves one process only: the next one is its successor and takes over its leases at once.
+        embedded = settings.redis_url.get_secret_value() == "embedded"
+        store = LaneStore(
+            redis,
+            keys,
+            token=EMBEDDED_TOKEN if embedded else secrets.token_hex(16),
+            lease_seconds=LEASE_SECONDS,
+            retention_seconds=settings.retention_seconds,
+            dead_letter_retention_seconds=settings.dead_letter_retention_seconds,
+        )
+        self._metrics = metrics
+        self._client = HttpClient(policy, connections_per_endpoint=MAX_CONNECTIONS)
+        targets = Targets(configuration, version("hookcast"), clock)
+        attempts = Attempts(self._client, clock, random)
+        self._dispatcher = Dispatcher(store, configuration, targets, attempts, clock, self._observe)
+        self._signals = Signals(redis, keys.wake, self._dispatcher.wake, self._dispatcher.look)
+        metrics.gauge("lanes_held", "Lanes leased by this process.", lambda: self._dispatcher.lanes_held)
+        metrics.gauge("attempts_in_flight", "Attempts under way.", lambda: self._dispatcher.in_flight)
+        metrics.sampled(
+            "counter", "deliveries_dropped", "Results dropped, by why.", "why", self._dispatcher.counts.items
+        )
+
+    async def run(self) -> None:
+        """Works until cancelled, or until a task of it dies."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._dispatcher.run(), name="dispatcher")
+            tasks.create_task(self._signals.run(), name="dispatcher signals")
+
+    async def drain(self, seconds: float) -> None:
+        """Lets attempts in flight end and gives the lanes back."""
+        await self._dispatcher.drain(seconds)
+
+    async def close(self) -> None:
+        """Closes the connections to endpoints."""
+        await self._client.close()
+
+    def look(self) -> None:
+        """Looks for work at once."""
+        self._dispatcher.look()
+
+    def check(self) -> str | None:
+        """Readiness: whether lanes can be leased."""
+        return None if self._dispatcher.leasing else "the dispatcher has not reached Redis"
+
+    def _observe(self, attempted: Attempted) -> None:
+        seconds = attempted.attempt.duration_ms / 1000
+        match attempted.outcome:
+            case Later(reason=reason):
+                self._metrics.attempt("later", reason, seconds)
+            case Dead(reason=reason):
+                self._metrics.attempt("dead", reason, seconds)
+            case Delivered():
+                self._metrics.attempt("delivered", None, seconds)

@@ -1,0 +1,59 @@
+"""A delivery: one event on its way to one subscription's endpoint."""
+
+from enum import StrEnum
+
+import msgspec
+
+from hookcast_core.errors import Reason
+
+MAX_ATTEMPTS_KEPT = 50
+"""The attempt log of one delivery keeps the latest so many."""
+
+
+class Place(StrEnum):
+    """Where a delivery is; it is in exactly one."""
+
+    WAITING = "waiting"
+    IN_FLIGHT = "in_flight"
+    LATER = "later"
+    DELIVERED = "delivered"
+    DEAD = "dead"
+    DISCARDED = "discarded"
+
+
+class Attempt(msgspec.Struct, frozen=True, array_like=True):
+    """One line of the attempt log. `at` is epoch ms; `status` None where no answer came; `head` starts the answer."""
+
+    number: int
+    at: int
+    duration_ms: int
+    status: int | None = None
+    reason: Reason | None = None
+    detail: str = ""
+    head: str = ""
+
+
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is stored of a delivery once it was attempted. `due` is epoch ms while it waits for its next attempt."""
+
+    place: Place = Place.WAITING
+    made: int = 0
+    reason: Reason | None = None
+    due: int | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    def after(self, attempt: Attempt, place: Place, reason: Reason | None, due: int | None) -> "Record":
+        """The record with one more attempt."""
+        attempts = (*self.attempts, attempt)[-MAX_ATTEMPTS_KEPT:]
+        return Record(place=place, made=attempt.number, reason=reason, due=due, attempts=attempts)
+
+
+def delivery_id(ref: str, uid: str) -> str:
+    """The id by which the API and `x-hookcast-delivery` name a delivery."""
+    return f"{ref}.{uid}"
+
+
+def split_delivery_id(text: str) -> tuple[str, str] | None:
+    """(ref, uid) of a delivery's id, or None if it is none."""
+    ref, dot, uid = text.partition(".")
+    return (ref, uid) if dot and ref and uid else None

@@ -1,0 +1,22 @@
+"""A rate limit for one lane: the generic cell rate algorithm (ITU-T I.371, 4.4.1), as a decision on given times."""
+
+
+class Pace:
+    """Allows `requests` per `per_ms`, as a burst or spread out. Times are seconds of one monotonic clock."""
+
+    def __init__(self, requests: int, per_ms: int) -> None:
+        self._step = per_ms / 1000 / requests
+        self._burst = per_ms / 1000 - self._step
+        self._full_at = 0.0
+
+    @property
+    def next_at(self) -> float:
+        """When the next request is allowed."""
+        return self._full_at - self._burst
+
+    def take(self, now: float) -> bool:
+        """Whether a request may start now; if so, it is counted."""
+        if now < self.next_at:
+            return False
+        self._full_at = max(self._full_at, now) + self._step
+        return True

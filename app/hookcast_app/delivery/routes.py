@@ -1,0 +1,183 @@
+"""`/api/v1/events`, `/api/v1/deliveries` and `/api/v1/webhook-subscriptions`, for reading. Needs the scope `read`."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from hookcast_app.auth import ApiKeys
+from hookcast_app.configuration import CurrentConfiguration
+from hookcast_app.delivery.history import PLACES_READ, History, Known, shown_delivery, shown_event
+from hookcast_app.delivery.models import Place, split_delivery_id
+from hookcast_app.events.models import event_ref
+from hookcast_core.configuration import Entry
+from hookcast_core.errors import InvalidInput, Reason
+
+Limit = Annotated[int, Query(ge=1, le=200, description="Items a page.")]
+Cursor = Annotated[
+    str | None, Query(max_length=64, pattern=r"^[a-z_]*~?[0-9-]*$", description="`next` of the last page.")
+]
+SCAN_FACTOR = 5
+"""A page looks at so many references per item at most; it may then be short, or empty, and still have a next."""
+
+
+class Reads:
+    """The handlers; lives as long as the app."""
+
+    def __init__(
+        self, history: History, configuration: CurrentConfiguration, keys: ApiKeys, clock: Callable[[], int]
+    ) -> None:
+        self._history = history
+        self._configuration = configuration
+        self._keys = keys
+        self._clock = clock
+
+    def router(self) -> APIRouter:
+        """The routes."""
+        router = APIRouter(prefix="/api/v1", dependencies=[Depends(self._may_read)])
+        router.add_api_route("/events", self.events, tags=["events"], summary="List events, newest first")
+        router.add_api_route("/events/{event_id}", self.event, tags=["events"], summary="One event and its deliveries")
+        router.add_api_route("/deliveries", self.deliveries, tags=["deliveries"], summary="List deliveries")
+        router.add_api_route("/deliveries/{delivery_id}", self.delivery, tags=["deliveries"], summary="One delivery")
+        router.add_api_route(
+            "/webhook-subscriptions", self.subscriptions, tags=["subscriptions"], summary="List subscriptions"
+        )
+        router.add_api_route(
+            "/webhook-subscriptions/{uid}", self.subscription, tags=["subscriptions"], summary="One subscription"
+        )
+        return router
+
+    async def _may_read(self, request: Request) -> None:
+        self._keys.authorize(request.scope["headers"], "read")
+
+    async def events(self, limit: Limit = 50, cursor: Cursor = None) -> Response:
+        """Accepted events, newest first, each with how its deliveries stand."""
+        refs = await self._history.event_refs(cursor, limit)
+        known = [await self._history.event(ref) for _, ref in refs]
+        items = [shown_event(each, self._clock()) for each in known if each is not None]
+        return _page(items, refs[-1][0] if len(refs) == limit else None)
+
+    async def event(self, request: Request, event_id: str, source: str | None = None) -> Response:
+        """One event, by our id, or by the publisher's with its `source` (by default the caller's own)."""
+        caller = self._keys.authorize(request.scope["headers"], "read")
+        known = await self._history.event(event_id)
+        if known is None:
+            known = await self._history.event(event_ref(source or f"/keys/{caller.name}", event_id))
+        if known is None:
+            raise _not_found("event", "no event of this id and source is kept; events with a source need ?source=")
+        return _json(shown_event(known, self._clock()))
+
+    async def deliveries(
+        self,
+        subscription: Annotated[str | None, Query(description="A subscription's UID.")] = None,
+        event: Annotated[
+            str | None, Query(description="An event's id; with `source` if its publisher chose it.")
+        ] = None,
+        source: str | None = None,
+        status: Annotated[Place | None, Query(description="Where the deliveries are.")] = None,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+    ) -> Response:
+        """Deliveries of one event, of one subscription, or of all events, newest first in each place."""
+        if status is Place.IN_FLIGHT:
+            raise InvalidInput(Reason.INVALID_REQUEST, "status", "deliveries in flight are listed as `waiting`")
+        if event is not None:
+            return await self._of_event(event, source, subscription, status)
+        if subscription is not None:
+            return await self._of_subscription(subscription, status, limit, cursor)
+        return await self._of_all(status, limit, cursor)
+
+    async def delivery(self, delivery_id: str) -> Response:
+        """One delivery with every attempt that is kept."""
+        parts = split_delivery_id(delivery_id)
+        known = await self._history.event(parts[0]) if parts else None
+        if parts is None or known is None or parts[1] not in known.deliveries:
+            raise _not_found("delivery", "no delivery of this id is kept")
+        return _json(shown_delivery(known, parts[1], self._clock(), attempts=True))
+
+    async def subscriptions(self) -> Response:
+        """The subscriptions in force, and what is wrong with those that are not."""
+        entries = sorted(self._configuration.entries.values(), key=lambda entry: (entry.namespace, entry.name))
+        content = {"items": [_shown_subscription(entry) for entry in entries], "problems": self._configuration.problems}
+        return _json(content)
+
+    async def subscription(self, uid: str) -> Response:
+        """One subscription in force."""
+        entry = self._configuration.entries.get(uid)
+        if entry is None:
+            raise _not_found("subscription", "no subscription of this UID is in force")
+        return _json(_shown_subscription(entry))
+
+    async def _of_event(
+        self, event: str, source: str | None, subscription: str | None, status: Place | None
+    ) -> Response:
+        known = await self._history.event(event)
+        if known is None and source is not None:
+            known = await self._history.event(event_ref(source, event))
+        items = self._matching(known, subscription, status) if known else []
+        return _page(items, None)
+
+    async def _of_subscription(self, uid: str, status: Place | None, limit: int, cursor: str | None) -> Response:
+        places = (status,) if status else PLACES_READ
+        name, _, before = (cursor or "").partition("~")
+        start = next((at for at, place in enumerate(places) if place.value == name), 0)
+        items: list[dict[str, object]] = []
+        for place in places[start:]:
+            while len(items) < limit:
+                refs = await self._history.refs_in(uid, place, before or None, limit - len(items))
+                for _, ref in refs:
+                    known = await self._history.event(ref)
+                    items += self._matching(known, uid, None) if known else []
+                before = refs[-1][0] if refs else ""
+                if not refs:
+                    break
+            if len(items) >= limit:
+                return _page(items, f"{place.value}~{before}")
+            before = ""
+        return _page(items, None)
+
+    async def _of_all(self, status: Place | None, limit: int, cursor: str | None) -> Response:
+        items: list[dict[str, object]] = []
+        looked = 0
+        while len(items) < limit and looked < limit * SCAN_FACTOR:
+            refs = await self._history.event_refs(cursor, limit)
+            if not refs:
+                return _page(items, None)
+            for entry, ref in refs:
+                known = await self._history.event(ref)
+                items += self._matching(known, None, status) if known else []
+                cursor = entry
+                if len(items) >= limit:
+                    break
+            looked += len(refs)
+        return _page(items, cursor)
+
+    def _matching(self, known: Known, uid: str | None, status: Place | None) -> list[dict[str, object]]:
+        uids = known.deliveries if uid is None else [uid] if uid in known.deliveries else []
+        shown = [shown_delivery(known, each, self._clock()) for each in uids]
+        return [each for each in shown if status is None or each["status"] == status.value]
+
+
+def _shown_subscription(entry: Entry) -> dict[str, object]:
+    """A subscription without anything secret: no header values, no keys."""
+    return {
+        "uid": entry.uid,
+        "namespace": entry.namespace,
+        "name": entry.name,
+        "source": entry.source,
+        "generation": entry.generation,
+        "spec": entry.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
+    }
+
+
+def _not_found(what: str, detail: str) -> InvalidInput:
+    return InvalidInput(Reason.NOT_FOUND, what, detail)
+
+
+def _page(items: list[dict[str, object]], cursor: str | None) -> Response:
+    return _json({"items": items, "next": cursor})
+
+
+def _json(content: object) -> Response:
+    return Response(msgspec.json.encode(content), media_type="application/json")

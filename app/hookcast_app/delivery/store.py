@@ -1,0 +1,150 @@
+"""Lanes and deliveries in Redis: what a dispatcher does to them, always in whole scripts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import msgspec
+from redis.asyncio import Redis
+
+from hookcast_app.delivery.models import Record
+from hookcast_app.events.encoding import Stored
+from hookcast_app.redis import Keys, Script, translated
+
+_turn = Script("hookcast_app.delivery", "turn.lua")
+_load = Script("hookcast_app.delivery", "load.lua")
+_due = Script("hookcast_app.delivery", "due.lua")
+
+FAR = 10**13
+"""A horizon in ms beyond every delay."""
+
+Mode = Literal["take", "hold", "release", "park"]
+ScriptOutcome = Literal["delivered", "dead", "discarded", "later", "held", "missing"]
+
+_decode_stored = msgspec.json.Decoder(Stored).decode
+_decode_record = msgspec.json.Decoder(Record).decode
+_encode = msgspec.json.Encoder().encode
+_NEW = Record()
+
+
+class Result(NamedTuple):
+    """How one delivery is to be settled; `record` None leaves what is stored."""
+
+    entry: bytes
+    ref: str
+    outcome: ScriptOutcome
+    delay_ms: int
+    record: Record
+
+
+@dataclass(slots=True)
+class Turn:
+    """One lane's part of a turn: what to settle, then how much to fetch after which entry of its stream."""
+
+    uid: str
+    mode: Mode
+    after: bytes = b"-"
+    want: int = 0
+    park_ms: int = 0
+    horizon_ms: int = 0
+    results: Sequence[Result] = field(default_factory=tuple)
+
+
+class Fetched(NamedTuple):
+    """A turn's answer: the lane is ours; what comes next in its stream, and when something becomes due (ms)."""
+
+    due_ms: int | None
+    disabled: bytes
+    entries: list[tuple[bytes, str]]
+
+
+class Loaded(NamedTuple):
+    """A delivery with all that an attempt needs."""
+
+    entry: bytes
+    ref: str
+    event: Stored
+    body: bytes
+    record: Record
+
+
+class LaneStore:
+    """A dispatcher's side of the lanes of one partition; lives as long as the app."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        token: str,
+        lease_seconds: float,
+        retention_seconds: int,
+        dead_letter_retention_seconds: int,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._head = (token, int(lease_seconds * 1000), retention_seconds, dead_letter_retention_seconds)
+
+    async def turn(self, turns: Sequence[Turn]) -> list[Fetched | None]:
+        """Carries out the turns of different lanes in one script; None where another dispatcher holds the lane.
+
+        Raises Unavailable: what was settled is then unknown, and the same turn may be tried again.
+        """
+        keys = [self._keys.ring, self._keys.hungry, self._keys.disabled]
+        args: list[str | bytes | int] = [*self._head, len(turns)]
+        for turn in turns:
+            keys += self._lane_keys(turn)
+            args += (turn.uid, turn.mode, turn.park_ms, turn.after, turn.want, turn.horizon_ms, len(turn.results))
+            for result in turn.results:
+                args += (result.entry, result.ref, result.outcome, result.delay_ms, _encode(result.record))
+        with translated("turn"):
+            answers = await _turn(self._redis, keys, args)
+        return [_fetched(answer) for answer in answers]
+
+    def _lane_keys(self, turn: Turn) -> list[str]:
+        parts = ("lease", "waiting", "later", "delivered", "dead", "discarded")
+        keys = [self._keys.lane(turn.uid, part) for part in parts]
+        keys += [self._keys.event(result.ref) for result in turn.results]
+        return keys
+
+    async def load(self, wanted: Sequence[tuple[str, bytes, str]]) -> list[Loaded | None]:
+        """The deliveries (lane's UID, stream entry, ref), or None for those whose event is gone."""
+        keys = [self._keys.event(ref) for _, _, ref in wanted]
+        with translated("load"):
+            found = await _load(self._redis, keys, [f"d:{uid}" for uid, _, _ in wanted])
+        return [
+            Loaded(entry, ref, _decode_stored(record), body, _decode_record(delivery) if delivery else _NEW)
+            if record is not None and body is not None
+            else None
+            for (_, entry, ref), (record, body, delivery) in zip(wanted, found, strict=True)
+        ]
+
+    async def due(self, limit: int, horizon_ms: int = 0) -> list[str]:
+        """Lanes that want attention within `horizon_ms`, the longest waiting first."""
+        with translated("due"):
+            lanes: list[bytes] = await _due(self._redis, [self._keys.ring], [horizon_ms, limit])
+        return [uid.decode() for uid in lanes]
+
+    async def disable(self, uid: str, state: bytes) -> None:
+        """Remembers that a subscription is disabled, and why; `state` is opaque here."""
+        with translated("disable"):
+            await self._redis.hset(self._keys.disabled, uid, state)
+
+    async def enable(self, uid: str) -> None:
+        """Forgets that a subscription was disabled, and wakes its lane."""
+        with translated("enable"):
+            await self._redis.hdel(self._keys.disabled, uid)
+        await self.wake([uid])
+
+    async def wake(self, uids: Sequence[str]) -> None:
+        """Makes lanes want attention now, if they have anything."""
+        with translated("wake"):
+            await self._redis.zadd(self._keys.ring, dict.fromkeys(uids, 0), xx=True)
+
+
+def _fetched(answer: list[object]) -> Fetched | None:
+    match answer:
+        case [1, int(due), bytes(disabled), list(flat)]:
+            pairs = zip(flat[::2], flat[1::2], strict=True)
+            return Fetched(due if due >= 0 else None, disabled, [(entry, ref.decode()) for entry, ref in pairs])
+    return None

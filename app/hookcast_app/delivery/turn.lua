@@ -1,0 +1,160 @@
+-- One turn of many lanes: hold the lease, settle what was attempted, make due what waited, fetch what comes next.
+-- Everything is read first: a key of a wrong type raises before anything is written.
+--
+-- KEYS  ring, hungry, disabled, then for each lane: lease, waiting, later, delivered, dead, discarded,
+--       and the event of each of its results
+-- ARGV  token, lease ms, retention s, dead letters' retention s, number of lanes, then for each lane:
+--       UID, mode, park ms, read after (a stream id or '-'), how many to fetch, horizon ms, number of results,
+--       and for each result: stream id, ref, outcome, delay ms, record
+--       mode: take (lease it if free), hold (it must be ours), release (settle, then give it back),
+--       park (free and not to be looked at for park ms)
+--       outcome: delivered, dead, discarded, later (after delay), held (keeps its place), missing (its event is gone)
+--       horizon: what is due within so many ms is made due now
+-- Returns for each lane: {1, due ms or -1, disabled or '', [stream id, ref, …]}, or {0} if another holds the lease.
+local token, lease_ms = ARGV[1], tonumber(ARGV[2])
+local retention, dead_retention = tonumber(ARGV[3]), tonumber(ARGV[4])
+local ring, hungry, disabled = KEYS[1], KEYS[2], KEYS[3]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+redis.call('ZCARD', ring)
+redis.call('SCARD', hungry)
+redis.call('HLEN', disabled)
+
+local function id(ms)
+  return string.format('%.0f', math.max(ms, 0))
+end
+
+local function read(key, arg)
+  local lane = { lease = KEYS[key], waiting = KEYS[key + 1], later = KEYS[key + 2], uid = ARGV[arg], mode = ARGV[arg + 1],
+    park = tonumber(ARGV[arg + 2]), after = ARGV[arg + 3], want = tonumber(ARGV[arg + 4]),
+    horizon = tonumber(ARGV[arg + 5]), results = {},
+    places = { delivered = KEYS[key + 3], dead = KEYS[key + 4], discarded = KEYS[key + 5] } }
+  lane.holder = redis.call('GET', lane.lease)
+  redis.call('ZCARD', lane.later)
+  redis.call('XLEN', lane.waiting)
+  for _, place in pairs(lane.places) do
+    redis.call('XLEN', place)
+  end
+  local count = tonumber(ARGV[arg + 6])
+  for number = 1, count do
+    local at = arg + 2 + 5 * number
+    local event = KEYS[key + 5 + number]
+    lane.results[number] = { event = event, entry = ARGV[at], ref = ARGV[at + 1], outcome = ARGV[at + 2],
+      delay = tonumber(ARGV[at + 3]), record = ARGV[at + 4], open = redis.call('HGET', event, 'n') }
+  end
+  return lane, key + 6 + count, arg + 7 + 5 * count
+end
+
+local function settle(lane, result)
+  local field = 'd:' .. lane.uid
+  if result.outcome == 'held' then
+    if result.open then
+      redis.call('HSET', result.event, field, result.record)
+    end
+    return
+  end
+  -- Settled before, by a call whose answer was lost: then it is in its place already.
+  if redis.call('XDEL', lane.waiting, result.entry) == 0 or not result.open then
+    return
+  end
+  redis.call('HSET', result.event, field, result.record)
+  if result.outcome == 'later' then
+    redis.call('ZADD', lane.later, now + result.delay, result.ref)
+    return
+  end
+  local kept = result.outcome == 'dead' and dead_retention or retention
+  redis.call('XADD', lane.places[result.outcome], 'MINID', '~', id(now - kept * 1000) .. '-0', '*', 'e', result.ref)
+  if result.outcome == 'dead' then
+    redis.call('HSET', result.event, 'x', 1)
+  end
+  if redis.call('HINCRBY', result.event, 'n', -1) <= 0 then
+    redis.call('EXPIRE', result.event, redis.call('HEXISTS', result.event, 'x') == 1 and dead_retention or retention)
+  end
+end
+
+local function make_due(lane)
+  local due = redis.call('ZRANGEBYSCORE', lane.later, '-inf', id(now + lane.horizon), 'LIMIT', 0, 500)
+  for _, ref in ipairs(due) do
+    redis.call('XADD', lane.waiting, '*', 'e', ref)
+    redis.call('ZREM', lane.later, ref)
+  end
+end
+
+local function next_due(lane)
+  local first = redis.call('ZRANGE', lane.later, 0, 0, 'WITHSCORES')
+  return first[2] and math.max(tonumber(first[2]) - now, 0) or -1
+end
+
+local function fetch(lane)
+  if lane.want == 0 then
+    return {}
+  end
+  local after = lane.after == '-' and '-' or '(' .. lane.after
+  local entries = redis.call('XRANGE', lane.waiting, after, '+', 'COUNT', lane.want)
+  if #entries < lane.want then
+    redis.call('SADD', hungry, lane.uid)
+  end
+  local flat = {}
+  for _, entry in ipairs(entries) do
+    flat[#flat + 1] = entry[1]
+    flat[#flat + 1] = entry[2][2]
+  end
+  return flat
+end
+
+local function give_back(lane)
+  redis.call('DEL', lane.lease)
+  local due = next_due(lane)
+  local left = redis.call('XLEN', lane.waiting)
+  if left == 0 then
+    redis.call('SADD', hungry, lane.uid)
+  end
+  if left > 0 then
+    redis.call('ZADD', ring, now + lane.park, lane.uid)
+  elseif due >= 0 then
+    redis.call('ZADD', ring, now + math.max(due, lane.park), lane.uid)
+  else
+    redis.call('ZREM', ring, lane.uid)
+  end
+end
+
+local function turn(lane)
+  local ours = lane.holder == token
+  local free = not lane.holder
+  if lane.mode == 'park' then
+    if free or ours then
+      give_back(lane)
+    end
+    return { 1, -1, '', {} }
+  end
+  if not ours and not (free and lane.mode == 'take') then
+    if not free then
+      redis.call('ZADD', ring, now + redis.call('PTTL', lane.lease), lane.uid)
+    end
+    return { 0 }
+  end
+  for _, result in ipairs(lane.results) do
+    settle(lane, result)
+  end
+  if lane.mode == 'release' then
+    give_back(lane)
+    return { 1, -1, '', {} }
+  end
+  redis.call('SET', lane.lease, token, 'PX', lease_ms)
+  redis.call('ZADD', ring, now + lease_ms, lane.uid)
+  make_due(lane)
+  local entries = fetch(lane)
+  return { 1, next_due(lane), redis.call('HGET', disabled, lane.uid) or '', entries }
+end
+
+local lanes = {}
+local key, arg = 4, 6
+for number = 1, tonumber(ARGV[5]) do
+  lanes[number], key, arg = read(key, arg)
+end
+local answers = {}
+for number, lane in ipairs(lanes) do
+  answers[number] = turn(lane)
+end
+return answers

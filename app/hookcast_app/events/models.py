@@ -1,0 +1,73 @@
+"""An event as it lives in this process, and what becomes of it when it is published."""
+
+import os
+import time
+from base64 import b32encode
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """A CloudEvents 1.0 event with every attribute checked.
+
+    `data` is JSON exactly as the publisher wrote it, without insignificant line breaks; other content is in
+    `data_base64`. `given` is a digest of what the publisher sent if the publisher chose the id, else None.
+    """
+
+    id: str
+    source: str
+    type: str
+    time: str
+    subject: str | None = None
+    datacontenttype: str | None = None
+    dataschema: str | None = None
+    data: bytes | None = None
+    data_base64: str | None = None
+    channels: tuple[str, ...] = ()
+    orderingkey: str | None = None
+    traceparent: str | None = None
+    extensions: dict[str, str | int | bool] = {}
+    hops: int = 0
+    given: bytes | None = None
+
+    @property
+    def data_json(self) -> bytes | None:
+        """The data as JSON text, for filters."""
+        return self.data
+
+    @property
+    def ref(self) -> str:
+        """The key under which this event is stored: the id itself where we made it, else a hash of source and id."""
+        return self.id if self.given is None else event_ref(self.source, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer for one event: how many subscriptions it matched, or that it had been accepted before."""
+
+    id: str
+    matched: int
+    duplicate: bool
+
+
+def event_ref(source: str, event_id: str) -> str:
+    """26 characters that stand for (source, id) of an event whose id the publisher chose."""
+    return b32encode(sha256(f"{source}\0{event_id}".encode()).digest())[:26].decode()
+
+
+def uuid7(now_ms: int | None = None, random: bytes | None = None) -> str:
+    """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, 74 random bits; sorts by time."""
+    milliseconds = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    value = milliseconds << 80 | int.from_bytes(random or os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def timestamp(now_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
+    return datetime.fromtimestamp(now_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,84 @@
+-- Accepts a batch of events: stores each with one reference per matching lane, and publishes it on its channels.
+-- One call, so that an event, its deliveries and its publications are there together or not at all. Everything is
+-- read first: a key of a wrong type raises before anything is written.
+--
+-- KEYS  ring, hungry, index of events, then each lane's waiting stream,
+--       then for each event its own key and, if its publisher chose the id, its dedup key
+-- ARGV  number of lanes, number of events, retention s, dedup s, wake channel, then each lane's UID,
+--       then for each event: ref, digest (16 bytes, or empty), record, body,
+--       number of matches, the matching lanes' numbers, number of channels, and if there are any: payload, channels
+-- Returns for each event: -1 stored, -2 id used before for another body, else it is a duplicate and this is how many
+--       subscriptions matched the first time.
+local lanes, events = tonumber(ARGV[1]), tonumber(ARGV[2])
+local retention, dedup, wake = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+local ring, hungry, index = KEYS[1], KEYS[2], KEYS[3]
+
+redis.call('ZCARD', ring)
+redis.call('SCARD', hungry)
+redis.call('XLEN', index)
+for lane = 1, lanes do
+  redis.call('XLEN', KEYS[3 + lane])
+end
+
+local verdicts, batch, seen = {}, {}, {}
+local key, arg = 4 + lanes, 6 + lanes
+for number = 1, events do
+  local event = { key = KEYS[key], ref = ARGV[arg], digest = ARGV[arg + 1], at = arg + 2 }
+  key = key + 1
+  local verdict = -1
+  if event.digest ~= '' then
+    event.dedup = KEYS[key]
+    key = key + 1
+    local known = seen[event.ref] or redis.call('GET', event.dedup) or redis.call('HGET', event.key, 'h')
+    if known then
+      verdict = string.sub(known, 1, 16) == event.digest and tonumber(string.sub(known, 17)) or -2
+    else
+      seen[event.ref] = event.digest .. ARGV[arg + 4]
+    end
+  end
+  verdicts[number] = verdict
+  if verdict == -1 then
+    batch[#batch + 1] = event
+  end
+  arg = arg + 5 + tonumber(ARGV[arg + 4])
+  local channels = tonumber(ARGV[arg])
+  arg = arg + 1 + (channels > 0 and channels + 1 or 0)
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local oldest = string.format('%.0f-0', math.max(now - retention * 1000, 0))
+
+for _, event in ipairs(batch) do
+  local at = event.at
+  local matches = tonumber(ARGV[at + 2])
+  redis.call('HSET', event.key, 'm', ARGV[at], 'b', ARGV[at + 1], 'n', matches)
+  if event.digest ~= '' then
+    redis.call('HSET', event.key, 'h', event.digest .. matches)
+    redis.call('SET', event.dedup, event.digest .. matches, 'EX', dedup)
+  end
+  redis.call('XADD', index, 'MINID', '~', oldest, '*', 'e', event.ref)
+  if matches == 0 then
+    redis.call('EXPIRE', event.key, retention)
+  end
+  local uids = {}
+  for match = 1, matches do
+    local lane = tonumber(ARGV[at + 2 + match])
+    local waiting, uid = KEYS[3 + lane], ARGV[5 + lane]
+    uids[match] = uid
+    redis.call('XADD', waiting, '*', 'e', event.ref)
+    -- A lane that is read to its end says so in `hungry`; only then must somebody be told.
+    if redis.call('SREM', hungry, uid) == 1 or redis.call('XLEN', waiting) == 1 then
+      redis.call('ZADD', ring, now, uid)
+      redis.call('PUBLISH', wake, uid)
+    end
+  end
+  if matches > 0 then
+    redis.call('HSET', event.key, 's', table.concat(uids, ' '))
+  end
+  local channels = tonumber(ARGV[at + 3 + matches])
+  for channel = 1, channels do
+    redis.call('PUBLISH', ARGV[at + 4 + matches + channel], ARGV[at + 4 + matches])
+  end
+end
+return verdicts

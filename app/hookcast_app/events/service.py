@@ -1,0 +1,139 @@
+"""Accepts events: matches them, and writes those that arrive in the same loop tick together."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from hookcast_app.configuration import CurrentConfiguration
+from hookcast_app.events.encoding import stored, structured
+from hookcast_app.events.models import Accepted, Event
+from hookcast_app.events.store import REUSED, STORED, EventStore, Publication
+from hookcast_app.observability import Metrics
+from hookcast_app.realtime import encode_publication
+from hookcast_app.subscriptions import Matches
+from hookcast_core.errors import InvalidInput, Reason, Unavailable
+
+OFF_LOOP_BYTES = 32_768
+"""Events over this size are matched in a thread if a filter has to read them."""
+MAX_WRITE_EVENTS = 2_000
+MAX_WRITE_BYTES = 4_194_304
+"""What goes into one script call, so that none blocks Redis for long; one event alone may be larger."""
+MAX_QUEUED_BYTES = 67_108_864
+"""Events accepted from clients and not yet written; beyond it publishers are told to come back."""
+
+
+class _Waiting(NamedTuple):
+    publication: Publication
+    verdict: asyncio.Future[int]
+
+
+class Events:
+    """The way in for every event; lives as long as the app. `run()` is its one task, the writer."""
+
+    def __init__(
+        self, store: EventStore, configuration: CurrentConfiguration, clock: Callable[[], int], metrics: Metrics
+    ) -> None:
+        self._store = store
+        self._configuration = configuration
+        self._clock = clock
+        self._queue: deque[_Waiting] = deque()
+        self._queued_bytes = 0
+        self._filled = asyncio.Event()
+        self._metrics = metrics
+
+    async def publish(self, events: Sequence[Event], correlation_id: str) -> list[Accepted | InvalidInput]:
+        """Stores events and says for each what became of it; returns when Redis has them.
+
+        Raises Unavailable if Redis does not answer: some may be stored all the same, so publish again with the same
+        ids.
+        """
+        publications = [await self._prepare(event, correlation_id) for event in events]
+        verdicts = await asyncio.gather(*map(self._enqueue, publications))
+        return [
+            self._answer(event, publication, verdict)
+            for event, publication, verdict in zip(events, publications, verdicts, strict=True)
+        ]
+
+    async def run(self) -> None:
+        """Writes what is queued, one call at a time: what arrives during a call goes together into the next."""
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            while self._queue:
+                await self._write(self._take())
+
+    async def _prepare(self, event: Event, correlation_id: str) -> Publication:
+        matches = await self._match(event)
+        body, data_at = structured(event)
+        record = stored(event, data_at, self._clock(), correlation_id)
+        return Publication(
+            ref=event.ref,
+            given=event.given,
+            record=msgspec.json.encode(record),
+            body=body,
+            lanes=[entry.uid for entry in matches.entries],
+            channels=event.channels,
+            payload=encode_publication(body) if event.channels else b"",
+        )
+
+    async def _match(self, event: Event) -> Matches:
+        matcher = self._configuration.matcher
+        if len(event.data or b"") > OFF_LOOP_BYTES and matcher.needs_data(event.type):
+            matches = await asyncio.to_thread(matcher.match, event)
+        else:
+            matches = matcher.match(event)
+        self._configuration.count_filter_errors(matches.errors)
+        return matches
+
+    def _enqueue(self, publication: Publication) -> asyncio.Future[int]:
+        if self._queued_bytes > MAX_QUEUED_BYTES:
+            raise Unavailable("too many events wait for Redis")
+        verdict: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Waiting(publication, verdict))
+        self._queued_bytes += publication.size
+        self._filled.set()
+        return verdict
+
+    def _take(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
+        size = 0
+        while self._queue and len(batch) < MAX_WRITE_EVENTS:
+            size += self._queue[0].publication.size
+            if batch and size > MAX_WRITE_BYTES:
+                break
+            batch.append(self._queue.popleft())
+            self._queued_bytes -= batch[-1].publication.size
+        return batch
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        try:
+            verdicts = await self._store.publish([waiting.publication for waiting in batch])
+        except BaseException as error:
+            for waiting in batch:
+                if not waiting.verdict.done():
+                    waiting.verdict.set_exception(
+                        error if isinstance(error, Unavailable) else Unavailable("the writer of events stopped")
+                    )
+            if not isinstance(error, Unavailable):
+                raise
+            return
+        for waiting, verdict in zip(batch, verdicts, strict=True):
+            if not waiting.verdict.done():  # a client that went away cancelled it
+                waiting.verdict.set_result(verdict)
+
+    def _answer(self, event: Event, publication: Publication, verdict: int) -> Accepted | InvalidInput:
+        if verdict == STORED:
+            self._metrics.event("accepted")
+            return Accepted(event.id, len(publication.lanes), duplicate=False)
+        if verdict == REUSED:
+            self._metrics.event("refused", Reason.EVENT_ID_REUSED)
+            return InvalidInput(
+                Reason.EVENT_ID_REUSED,
+                "id",
+                "this source has used this id for another event; give each event an id of its own",
+            )
+        self._metrics.event("duplicate")
+        return Accepted(event.id, verdict, duplicate=True)

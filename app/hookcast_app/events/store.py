@@ -1,0 +1,62 @@
+"""Writes accepted events to Redis: many in one script call, each with its deliveries and its publications."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from hookcast_app.redis import Keys, Script, channel, translated
+
+STORED = -1
+REUSED = -2
+
+_publish = Script("hookcast_app.events", "publish.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One event, ready to be stored: its bytes, the lanes that it matched and the channels that it goes to."""
+
+    ref: str
+    given: bytes | None
+    record: bytes
+    body: bytes
+    lanes: Sequence[str]
+    channels: Sequence[str]
+    payload: bytes
+
+    @property
+    def size(self) -> int:
+        """Roughly the bytes that this takes in a script call."""
+        return len(self.record) + 2 * len(self.body) + 40 * len(self.lanes) + 200
+
+
+class EventStore:
+    """Events in Redis; lives as long as the app."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, retention_seconds: int, dedup_seconds: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._limits = (retention_seconds, dedup_seconds)
+
+    async def publish(self, batch: Sequence[Publication]) -> list[int]:
+        """STORED, REUSED, or (a duplicate) the number of matches of the first time, for each in turn.
+
+        All of the batch is written or none. Raises Unavailable: what became of the batch is then unknown.
+        """
+        lanes = list(dict.fromkeys(uid for publication in batch for uid in publication.lanes))
+        numbers = {uid: number for number, uid in enumerate(lanes, 1)}
+        keys = [self._keys.ring, self._keys.hungry, self._keys.events]
+        keys += [self._keys.lane(uid, "waiting") for uid in lanes]
+        args: list[str | bytes | int] = [len(lanes), len(batch), *self._limits, self._keys.wake, *lanes]
+        for publication in batch:
+            keys.append(self._keys.event(publication.ref))
+            if publication.given is not None:
+                keys.append(self._keys.dedup(publication.ref))
+            args += (publication.ref, publication.given or b"", publication.record, publication.body)
+            args += (len(publication.lanes), *(numbers[uid] for uid in publication.lanes), len(publication.channels))
+            if publication.channels:
+                args += (publication.payload, *map(channel, publication.channels))
+        with translated("publish"):
+            verdicts: list[int] = await _publish(self._redis, keys, args)
+        return verdicts

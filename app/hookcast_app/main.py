@@ -1,0 +1,219 @@
+"""Wiring and lifespan: which parts there are, in which order they open, and that they close in reverse."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI
+from redis.asyncio import Redis
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hookcast_app import problems
+from hookcast_app.auth import ApiKeys
+from hookcast_app.configuration import CurrentConfiguration
+from hookcast_app.configuration.files import ConfigurationFiles
+from hookcast_app.delivery.dispatching import Dispatching
+from hookcast_app.delivery.history import History
+from hookcast_app.delivery.routes import Reads
+from hookcast_app.events import routes as events_routes
+from hookcast_app.events.routes import EventsEndpoint
+from hookcast_app.events.service import Events
+from hookcast_app.events.store import EventStore
+from hookcast_app.health import Health, RedisWatch, health_router
+from hookcast_app.observability import CorrelationMiddleware, Metrics
+from hookcast_app.realtime import Realtime
+from hookcast_app.redis import EmbeddedRedis, Keys, create_redis, first_contact
+from hookcast_app.settings import Settings
+from hookcast_core.egress import EgressPolicy
+
+WEBSOCKET_PATH = "/connection/websocket"
+EMBEDDED = "embedded"
+
+_log = structlog.get_logger("hookcast.app")
+
+
+def now_ms() -> int:
+    """UTC epoch milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Application:
+    """One process's app: `main` and `admin` are its two ASGI apps, opened and closed by `main`'s lifespan.
+
+    `failed` is set when a background task died; whoever runs the app then ends the process.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], int] = now_ms) -> None:
+        self.settings = settings
+        self.health = Health()
+        self.metrics = Metrics()
+        self.failed: BaseException | None = None
+        self.configuration = CurrentConfiguration()
+        self._clock = clock
+        self._keys = ApiKeys(settings.api_keys)
+        self._policy = EgressPolicy(settings.egress_allow)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._realtime: Realtime | None = None
+        self._dispatching: Dispatching | None = None
+        self._events: EventsEndpoint | None = None
+        self._fastapi = _fastapi(self._lifespan)
+        self._fastapi.include_router(health_router(self.health))
+        self.main: ASGIApp = CorrelationMiddleware(
+            self._route, metrics=self.metrics, quiet=frozenset({events_routes.PATH, "/health/live", "/health/ready"})
+        )
+        self.admin: ASGIApp = CorrelationMiddleware(self._admin(), quiet=frozenset({"/metrics"}))
+
+    async def drain(self, seconds: float) -> None:
+        """Lets clients and attempts in flight end within `seconds`, and gives leases back."""
+        self.health.turn_unready("draining")
+        async with asyncio.TaskGroup() as group:
+            if self._realtime is not None:
+                group.create_task(self._realtime.drain(seconds))
+            if self._dispatching is not None:
+                group.create_task(self._dispatching.drain(seconds))
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The two hottest paths do not pass through FastAPI's routing."""
+        path = scope.get("path")
+        if scope["type"] == "websocket" and path == WEBSOCKET_PATH and self._realtime is not None:
+            await self._realtime.websocket(scope, receive, send)
+        elif (
+            scope["type"] == "http"
+            and path == events_routes.PATH
+            and scope["method"] == "POST"
+            and self._events is not None
+        ):
+            await self._events(scope, receive, send)
+        else:
+            await self._fastapi(scope, receive, send)
+
+    def _admin(self) -> FastAPI:
+        admin = FastAPI(title="Hookcast administration", openapi_url=None)
+        problems.install(admin)
+        admin.include_router(health_router(self.health))
+        admin.include_router(self.metrics.router())
+        return admin
+
+    # Lifetimes
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            try:
+                self._start("heartbeat", self.health.run(self.metrics.loop_lag))
+                redis = await self._open_redis(stack)
+                keys = Keys()
+                await self._open_configuration()
+                await self._open_serving(stack, redis, keys)
+                self._open_dispatching(stack, redis, keys)
+                yield
+            finally:
+                await self._stop_tasks()
+
+    async def _open_redis(self, stack: AsyncExitStack) -> Redis:
+        url = self.settings.redis_url.get_secret_value()
+        if url == EMBEDDED:
+            embedded = EmbeddedRedis(self.settings.data_dir)
+            url = await embedded.start()
+            stack.push_async_callback(embedded.stop)
+            self._start("embedded redis", embedded.run())
+        redis = create_redis(url)
+        stack.push_async_callback(redis.aclose)
+        state = await first_contact(redis)
+        watch = RedisWatch(redis, state, on_empty=self._restore, on_latency=self.metrics.redis_latency)
+        self.health.register("redis", watch.check)
+        self._start("redis watch", watch.run())
+        return redis
+
+    async def _restore(self) -> None:
+        """Redis came back empty. Subscriptions come from files, and lanes are made by what is published next."""
+        if self._dispatching is not None:
+            self._dispatching.look()
+
+    async def _open_configuration(self) -> None:
+        if self.settings.manifests is None:
+            return
+        files = ConfigurationFiles(self.settings.manifests, self.settings.data_dir, self._policy, self.configuration)
+        await files.load()
+        self.health.register("configuration", files.check)
+        self._start("configuration files", files.run())
+
+    async def _open_serving(self, stack: AsyncExitStack, redis: Redis, keys: Keys) -> None:
+        history = History(redis, keys)
+        self._fastapi.include_router(Reads(history, self.configuration, self._keys, self._clock).router())
+        if self.settings.role == "dispatcher":
+            return
+        store = EventStore(
+            redis,
+            keys,
+            retention_seconds=self.settings.retention_seconds,
+            dedup_seconds=self.settings.dedup_seconds,
+        )
+        events = Events(store, self.configuration, self._clock, self.metrics)
+        self._start("event writer", events.run())
+        self._events = EventsEndpoint(
+            events, self._keys, self.metrics, max_bytes=self.settings.max_event_bytes, clock=self._clock
+        )
+        self._fastapi.include_router(self._events.router())
+        self._realtime = Realtime(settings=self.settings, redis=redis)
+        await self._realtime.start()
+        stack.push_async_callback(self._realtime.close)
+        self._start("realtime", self._realtime.run())
+        self._fastapi.include_router(self._realtime.router())
+
+    def _open_dispatching(self, stack: AsyncExitStack, redis: Redis, keys: Keys) -> None:
+        if self.settings.role == "api":
+            return
+        self._dispatching = Dispatching(
+            redis,
+            keys,
+            self.settings,
+            self.configuration,
+            self._policy,
+            clock=self._clock,
+            random=random.random,  # noqa: S311  jitter is no secret
+            metrics=self.metrics,
+        )
+        stack.push_async_callback(self._dispatching.close)
+        self.health.register("dispatcher", self._dispatching.check)
+        self._start("dispatcher", self._dispatching.run())
+
+    def _start(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Starts a task that must live as long as the app: its end, unless we end it, is the process's."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or task not in self._tasks:
+            return
+        error = task.exception() or RuntimeError(f"the task {task.get_name()} ended by itself")
+        _log.critical("task died", task=task.get_name(), exc_info=error)
+        self.health.turn_unready(f"the task {task.get_name()} died")
+        self.failed = self.failed or error
+
+    async def _stop_tasks(self) -> None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def create_app(settings: Settings) -> Application:
+    """The app for these settings; nothing is opened before its lifespan begins."""
+    return Application(settings)
+
+
+def _fastapi(lifespan: Callable[[FastAPI], object]) -> FastAPI:
+    app = FastAPI(
+        title="Hookcast",
+        version=version("hookcast"),
+        description="Realtime broadcast and reliable webhooks.",
+        lifespan=lifespan,  # type: ignore[arg-type]  # a bound method with a context manager's signature
+    )
+    problems.install(app)
+    return app

@@ -1,0 +1,70 @@
+"""What becomes of a delivery after one attempt: the table of outcomes."""
+
+import pytest
+
+from hookcast_app.delivery.outcome import Dead, Delivered, Later, after_attempt
+from hookcast_app.outgoing import Answer, AttemptFailed
+from hookcast_core.errors import Reason
+from hookcast_core.subscription import Retry
+
+RETRY = Retry(schedule=(1_000, 5_000))
+NOW = 1_700_000_000_000
+
+
+def outcome(result: Answer | AttemptFailed, made: int = 1) -> Delivered | Later | Dead:
+    return after_attempt(made, result, RETRY, NOW, lambda: 0.5)
+
+
+def answer(status: int, retry_after: str | None = None) -> Answer:
+    return Answer(status=status, retry_after=retry_after, head=b"", duration_ms=1.0)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_2xx_is_delivered(status: int) -> None:
+    """Any success is success."""
+    assert outcome(answer(status)) == Delivered()
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599, 300, 301, 302, 307, 308, 101])
+def test_passing_failures_are_tried_again(status: int) -> None:
+    """Overload, server errors and redirects (never followed) may pass."""
+    assert outcome(answer(status)) == Later(Reason.BAD_STATUS, 1_000)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 422, 499])
+def test_other_client_errors_are_final(status: int) -> None:
+    """The same request would be refused again."""
+    assert outcome(answer(status)) == Dead(Reason.BAD_STATUS)
+
+
+def test_410_disables_the_subscription() -> None:
+    """Standard Webhooks: 410 Gone means that nobody wants these any more."""
+    assert outcome(answer(410)) == Dead(Reason.GONE, disables=True)
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "delay"), [("60", 60_000), ("0", 1_000), ("nonsense", 1_000), ("999999", 86_400_000)]
+)
+def test_retry_after_is_honoured_up_to_a_day(retry_after: str, delay: int) -> None:
+    """The longer of the schedule and the endpoint's wish counts; nonsense is ignored."""
+    assert outcome(answer(503, retry_after)) == Later(Reason.BAD_STATUS, delay)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [Reason.CONNECT_FAILED, Reason.CONNECT_TIMEOUT, Reason.RESPONSE_TIMEOUT, Reason.TLS_FAILED, Reason.CONNECTION_LOST],
+)
+def test_no_answer_is_tried_again(reason: Reason) -> None:
+    """Time-outs, broken connections and TLS errors keep their reason."""
+    assert outcome(AttemptFailed(reason, "no")) == Later(reason, 1_000)
+
+
+def test_a_refused_target_is_dead() -> None:
+    """The egress rules will refuse it again."""
+    assert outcome(AttemptFailed(Reason.EGRESS_DENIED, "no")) == Dead(Reason.EGRESS_DENIED)
+
+
+def test_the_schedule_runs_out() -> None:
+    """After the first attempt and one for each wait of the schedule it is dead."""
+    assert outcome(answer(500), made=2) == Later(Reason.BAD_STATUS, 5_000)
+    assert outcome(answer(500), made=3) == Dead(Reason.ATTEMPTS_EXHAUSTED)
