@@ -4,14 +4,15 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from standardwebhooks import Webhook
-
-from hookcast_app.redis import Keys
 from tests.support.app import API_KEY, READER_KEY, SIGNING_SECRET, RunningApp, eventually, running_app, settings_for
 from tests.support.receiver import Receiver, Reply, Request
+
+from hookcast_app.redis import Keys
 
 FAST = {"retry": {"schedule": ["0s", "0s"]}}
 
@@ -147,21 +148,18 @@ async def test_a_hanging_endpoint_times_out_and_delays_no_other(app: RunningApp,
 
     answers = [await app.publish() for _ in range(40)]
     await eventually(lambda: sum(request.path == "/fine" for request in receiver.requests) == 40)
-    released_early = [request for request in receiver.requests if request.path == "/hang"]
-    assert len(released_early) <= 16
-    shown = await app.client.get(f"/api/v1/deliveries/{answers[0]['id']}.{hanging}")
-    await eventually(lambda: shown.is_success)
+    assert sum(request.path == "/hang" for request in receiver.requests) <= 16
 
-    async def dead() -> dict[str, object]:
+    async def dead() -> dict[str, Any]:
         answer = await app.client.get(f"/api/v1/deliveries/{answers[0]['id']}.{hanging}")
-        content: dict[str, object] = answer.json()
+        content: dict[str, Any] = answer.json()
         return content
 
     async with asyncio.timeout(10):
         while (content := await dead())["status"] != "dead":
             await asyncio.sleep(0.05)
     released.set()
-    assert content["attempts"][0]["reason"] == "ResponseTimeout"  # type: ignore[index]
+    assert content["attempts"][0]["reason"] == "ResponseTimeout"
 
 
 async def test_a_private_address_is_never_reached(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
@@ -192,9 +190,8 @@ async def test_fifo_keeps_the_order_over_retries(app: RunningApp, receiver: Rece
     failures = iter([500, 200, 200, 500, 500, 200])
     receiver.behaviour = lambda _request: Reply(next(failures, 200))
 
-    for number in range(6):
-        last = await app.publish(data=number)
-    await app.delivery(last["id"], "delivered")
+    answers = [await app.publish(data=number) for number in range(6)]
+    await app.delivery(answers[-1]["id"], "delivered")
 
     seen = [json.loads(body)["data"] for body in receiver.bodies()]
     assert seen == sorted(seen)
@@ -249,7 +246,9 @@ async def test_one_broken_manifest_disturbs_no_other(app: RunningApp, receiver: 
     await app.subscribe(f"{receiver.url}/a", name="a")
     await app.subscribe(f"{receiver.url}/b", name="b")
 
-    await app.write("a.yaml", "kind: WebhookSubscription\napiVersion: hookcast.dev/v1alpha1\nmetadata: {name: a}\nspec: 5\n")
+    await app.write(
+        "a.yaml", "kind: WebhookSubscription\napiVersion: hookcast.dev/v1alpha1\nmetadata: {name: a}\nspec: 5\n"
+    )
 
     listed = (await app.client.get("/api/v1/webhook-subscriptions")).json()
     assert "a.yaml, document 1" in listed["problems"][0]
@@ -303,18 +302,18 @@ async def test_lists_come_in_pages(app: RunningApp, receiver: Receiver) -> None:
     for event in ids:
         await app.delivery(event, "delivered")
 
-    for path, params, key in (
-        ("/api/v1/events", {}, lambda item: item["event"]["id"]),
-        ("/api/v1/deliveries", {}, lambda item: item["event"]),
-        ("/api/v1/deliveries", {"subscription": uid}, lambda item: item["event"]),
-        ("/api/v1/deliveries", {"subscription": uid, "status": "delivered"}, lambda item: item["event"]),
+    for path, params in (
+        ("/api/v1/events", {}),
+        ("/api/v1/deliveries", {}),
+        ("/api/v1/deliveries", {"subscription": uid}),
+        ("/api/v1/deliveries", {"subscription": uid, "status": "delivered"}),
     ):
         seen: list[str] = []
         cursor: str | None = ""
         while cursor is not None:
             query = {**params, "limit": "3", **({"cursor": cursor} if cursor else {})}
             page = (await app.client.get(path, params=query)).json()
-            seen += [key(item) for item in page["items"]]
+            seen += [item["event"]["id"] if path.endswith("events") else item["event"] for item in page["items"]]
             cursor = page["next"]
         assert sorted(seen) == sorted(ids), (path, params)
         if "subscription" not in params:
@@ -373,8 +372,9 @@ async def test_every_delivery_is_in_exactly_one_place(app: RunningApp, receiver:
 
     await asyncio.gather(*(app.publish(data=number) for number in range(60)))
 
+    keys = Keys()
+
     async def counts() -> tuple[int, int, int]:
-        keys = Keys()
         return (
             await redis.xlen(keys.lane(uid, "waiting")) + await redis.zcard(keys.lane(uid, "later")),
             await redis.xlen(keys.lane(uid, "delivered")),

@@ -1,6 +1,7 @@
 """Lanes in Redis: leases, the places of deliveries, and that every move is whole and fenced."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -56,7 +57,8 @@ async def taken(store: LaneStore, want: int = 10) -> list[tuple[bytes, str]]:
 
 
 async def refs(redis: Redis, place: str) -> list[str]:
-    return [fields[b"e"].decode() for _, fields in await redis.xrange(KEYS.lane("u", place))]
+    entries: Any = await redis.xrange(KEYS.lane("u", place))
+    return [fields[b"e"].decode() for _, fields in entries]
 
 
 async def test_a_lane_is_read_in_the_order_of_publishing(store: LaneStore, publish: Publish) -> None:
@@ -191,8 +193,8 @@ async def test_an_event_that_is_gone_leaves_the_lane(store: LaneStore, publish: 
     assert not await redis.exists(KEYS.event("a"))
 
 
-async def test_a_released_lane_comes_back_when_it_must(store: LaneStore, publish: Publish, redis: Redis) -> None:
-    """Empty: never by itself. With waiting deliveries: at once, or when it is no longer parked. With later ones: then."""
+async def test_a_released_lane_comes_back_when_it_must(store: LaneStore, publish: Publish) -> None:
+    """Empty: never by itself. With waiting deliveries: at once, or once its parking is over. With later ones: then."""
     await publish("a")
     ((entry, ref),) = await taken(store)
     await store.turn([Turn("u", "release", park_ms=5_000)])
@@ -205,8 +207,9 @@ async def test_a_released_lane_comes_back_when_it_must(store: LaneStore, publish
     assert await store.due(10, horizon_ms=50_000) == []
     assert await store.due(10, horizon_ms=61_000) == ["u"]
 
-    await store.turn([Turn("u", "take", want=10, horizon_ms=FAR)])
-    await store.turn([settle((await redis.xrange(KEYS.lane("u", "waiting")))[0][0], ref, "delivered")])
+    (fetched,) = await store.turn([Turn("u", "take", want=10, horizon_ms=FAR)])
+    assert fetched is not None
+    await store.turn([settle(*fetched.entries[0], "delivered")])
     await store.turn([Turn("u", "release")])
     assert await store.due(10, horizon_ms=FAR) == []
 

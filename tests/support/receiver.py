@@ -83,11 +83,10 @@ class Receiver:
 async def running_receiver() -> AsyncIterator[Receiver]:
     """A receiver on a free port of the loopback interface."""
     receiver = Receiver()
-    config = uvicorn.Config(receiver, port=0, lifespan="off", log_level="error", access_log=False, ws="none")
+    config = uvicorn.Config(receiver, port=0, lifespan="off", log_level="critical", access_log=False, ws="none")
     config.timeout_graceful_shutdown = 0
     server = uvicorn.Server(config)
-    server.capture_signals = _no_signals  # type: ignore[method-assign]  # the test runner keeps its signals
-    task = asyncio.create_task(server.serve())
+    task = asyncio.create_task(server._serve())  # without serve(): the test runner keeps its signals
     while not server.started:
         if task.done():
             task.result()
@@ -98,13 +97,3 @@ async def running_receiver() -> AsyncIterator[Receiver]:
     finally:
         server.should_exit = server.force_exit = True
         await task
-
-
-def _no_signals() -> "_Nothing":
-    return _Nothing()
-
-
-class _Nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_args: object) -> None: ...

@@ -15,7 +15,9 @@ BATCH = "application/cloudevents-batch+json"
 CLOUD_EVENT = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "order.created"}
 
 
-def read(content: object, content_type: str = "application/json", context: Context = CONTEXT, **headers: str) -> Event:
+def read(
+    content: object, content_type: str = "application/json", *, context: Context = CONTEXT, **headers: str
+) -> Event:
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     event = read_events(content_type, {name.replace("_", "-"): value for name, value in headers.items()}, body, context)
     assert isinstance(event, Event)
@@ -30,7 +32,7 @@ def read_batch(content: object, content_type: str = BATCH) -> list[Event | Inval
 
 def refusal(content: object, content_type: str = "application/json", **headers: str) -> InvalidInput:
     with pytest.raises(InvalidInput) as caught:
-        read(content, content_type, **headers)
+        read(content, content_type, context=CONTEXT, **headers)
     return caught.value
 
 
@@ -214,8 +216,8 @@ def test_binary_mode_carries_other_content_as_base64() -> None:
     """A body that is not JSON is no JSON value; receivers get its bytes."""
     headers = {"ce_specversion": "1.0", "ce_id": "7", "ce_source": "/shop", "ce_type": "photo.taken"}
 
-    event = read(b"\x89PNG\xff", "image/png", **headers)
-    empty = read(b"", "image/png", **headers)
+    event = read(b"\x89PNG\xff", "image/png", context=CONTEXT, **headers)
+    empty = read(b"", "image/png", context=CONTEXT, **headers)
 
     assert event.data_base64 == b64encode(b"\x89PNG\xff").decode()
     assert empty.data_base64 is None

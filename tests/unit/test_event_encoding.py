@@ -2,14 +2,16 @@
 
 import json
 import uuid
+from typing import Any
 
 import msgspec
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hookcast_app.events.encoding import data_of, stored, structured
 from hookcast_app.events.models import Event, event_ref, timestamp, uuid7
 
-BASE = {"id": "7", "source": "/shop", "type": "order.created", "time": "2026-01-31T12:00:00Z"}
+BASE: dict[str, Any] = {"id": "7", "source": "/shop", "type": "order.created", "time": "2026-01-31T12:00:00Z"}
 
 
 def test_the_structured_form_is_a_cloud_event() -> None:

@@ -69,7 +69,7 @@ def test_loaded_bodies_are_bounded_by_bytes() -> None:
 
 
 def test_no_more_than_the_limit_is_in_flight() -> None:
-    """maxInFlight holds at every moment."""
+    """MaxInFlight holds at every moment."""
     lane = taken(3)
     for name in ("1-0", "2-0", "3-0"):
         lane.loaded(delivery(name))

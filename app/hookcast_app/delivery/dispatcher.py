@@ -28,6 +28,8 @@ PARK_MS = 30_000
 """How long nobody looks at a lane that is suspended, disabled or unknown, unless its configuration changes."""
 MAX_LANES_A_TURN = 200
 MAX_LOADS = 512
+ALL_READY_BYTES = 134_217_728
+"""Bodies that all lanes together keep loaded: each gets its share, so that none can take another's."""
 BACK_OFF_SECONDS = 0.2
 
 
@@ -248,7 +250,8 @@ class Dispatcher:
             self._leave(lane, PARK_MS)
 
     async def _load(self, lanes: Iterable[Lane]) -> None:
-        wanted = [(lane, *each) for lane in lanes if not lane.leaving for each in lane.to_load()]
+        share = ALL_READY_BYTES // max(len(self._lanes), 1)
+        wanted = [(lane, *each) for lane in lanes if not lane.leaving for each in lane.to_load(share)]
         while wanted:
             some = wanted[:MAX_LOADS]
             try:

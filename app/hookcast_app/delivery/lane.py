@@ -10,8 +10,8 @@ from hookcast_app.delivery.pace import Pace
 from hookcast_app.delivery.store import Fetched, Loaded, Mode, Result, Turn
 
 READY_BYTES = 1_048_576
-"""Bodies that a lane keeps loaded beyond those in flight; one delivery is loaded whatever its size."""
-QUEUED = 256
+"""Bodies that a lane keeps loaded beyond those in flight, at the most; one delivery is loaded whatever its size."""
+QUEUED = 1024
 """References that a lane reads ahead."""
 _FIRST_SIZE = 16_384
 
@@ -78,9 +78,9 @@ class Lane:
             self.after = fetched.entries[-1][0]
             self.busy_at = now
 
-    def to_load(self) -> list[tuple[bytes, str]]:
-        """The references whose events are to be loaded now, in order."""
-        room = int((READY_BYTES - self.ready_bytes) / self._size)
+    def to_load(self, ready_bytes: int = READY_BYTES) -> list[tuple[bytes, str]]:
+        """The references whose events are to be loaded now, in order, so that about `ready_bytes` are loaded then."""
+        room = int((min(ready_bytes, READY_BYTES) - self.ready_bytes) / self._size)
         count = min(max(room, 0 if self.ready else 1), QUEUED - len(self.ready), len(self.queued))
         return [self.queued.popleft() for _ in range(count)]
 

@@ -21,8 +21,18 @@ redis.call('ZCARD', ring)
 redis.call('SCARD', hungry)
 redis.call('HLEN', disabled)
 
-local function id(ms)
-  return string.format('%.0f', math.max(ms, 0))
+-- What is known of the events at hand: how many of their deliveries are open, and whether one died. Events are read
+-- once and written with these, so that several deliveries of one event may be settled in one turn.
+local events = {}
+
+local function event_of(key)
+  local event = events[key]
+  if not event then
+    local found = redis.call('HMGET', key, 'n', 'x')
+    event = { key = key, open = tonumber(found[1] or nil), dead = found[2] and 1 or 0 }
+    events[key] = event
+  end
+  return event
 end
 
 local function read(key, arg)
@@ -39,42 +49,53 @@ local function read(key, arg)
   local count = tonumber(ARGV[arg + 6])
   for number = 1, count do
     local at = arg + 2 + 5 * number
-    local event = KEYS[key + 5 + number]
-    lane.results[number] = { event = event, entry = ARGV[at], ref = ARGV[at + 1], outcome = ARGV[at + 2],
-      delay = tonumber(ARGV[at + 3]), record = ARGV[at + 4], open = redis.call('HGET', event, 'n') }
+    lane.results[number] = { event = event_of(KEYS[key + 5 + number]), entry = ARGV[at], ref = ARGV[at + 1],
+      outcome = ARGV[at + 2], delay = tonumber(ARGV[at + 3]), record = ARGV[at + 4] }
   end
   return lane, key + 6 + count, arg + 7 + 5 * count
 end
 
 local function settle(lane, result)
-  local field = 'd:' .. lane.uid
+  local event = result.event
   if result.outcome == 'held' then
-    if result.open then
-      redis.call('HSET', result.event, field, result.record)
+    if event.open then
+      redis.call('HSET', event.key, lane.field, result.record)
     end
     return
   end
   -- Settled before, by a call whose answer was lost: then it is in its place already.
-  if redis.call('XDEL', lane.waiting, result.entry) == 0 or not result.open then
+  if redis.call('XDEL', lane.waiting, result.entry) == 0 or not event.open then
     return
   end
-  redis.call('HSET', result.event, field, result.record)
   if result.outcome == 'later' then
+    redis.call('HSET', event.key, lane.field, result.record)
     redis.call('ZADD', lane.later, now + result.delay, result.ref)
     return
   end
-  local kept = result.outcome == 'dead' and dead_retention or retention
-  redis.call('XADD', lane.places[result.outcome], 'MINID', '~', id(now - kept * 1000) .. '-0', '*', 'e', result.ref)
+  event.open = event.open - 1
   if result.outcome == 'dead' then
-    redis.call('HSET', result.event, 'x', 1)
+    event.dead = 1
+    redis.call('HSET', event.key, lane.field, result.record, 'n', event.open, 'x', 1)
+  else
+    redis.call('HSET', event.key, lane.field, result.record, 'n', event.open)
   end
-  if redis.call('HINCRBY', result.event, 'n', -1) <= 0 then
-    redis.call('EXPIRE', result.event, redis.call('HEXISTS', result.event, 'x') == 1 and dead_retention or retention)
+  redis.call('XADD', lane.places[result.outcome], '*', 'e', result.ref)
+  lane.settled[result.outcome] = true
+  if event.open <= 0 then
+    redis.call('EXPIRE', event.key, event.dead == 1 and dead_retention or retention)
+  end
+end
+
+-- The lists of settled deliveries are cut where their events have expired.
+local function trim(lane)
+  for place in pairs(lane.settled) do
+    local kept = place == 'dead' and dead_retention or retention
+    redis.call('XTRIM', lane.places[place], 'MINID', '~', string.format('%.0f-0', math.max(now - kept * 1000, 0)))
   end
 end
 
 local function make_due(lane)
-  local due = redis.call('ZRANGEBYSCORE', lane.later, '-inf', id(now + lane.horizon), 'LIMIT', 0, 500)
+  local due = redis.call('ZRANGEBYSCORE', lane.later, '-inf', string.format('%.0f', now + lane.horizon), 'LIMIT', 0, 500)
   for _, ref in ipairs(due) do
     redis.call('XADD', lane.waiting, '*', 'e', ref)
     redis.call('ZREM', lane.later, ref)
@@ -134,9 +155,11 @@ local function turn(lane)
     end
     return { 0 }
   end
+  lane.field, lane.settled = 'd:' .. lane.uid, {}
   for _, result in ipairs(lane.results) do
     settle(lane, result)
   end
+  trim(lane)
   if lane.mode == 'release' then
     give_back(lane)
     return { 1, -1, '', {} }

@@ -55,7 +55,7 @@ class Accepted:
 
 def event_ref(source: str, event_id: str) -> str:
     """26 characters that stand for (source, id) of an event whose id the publisher chose."""
-    return b32encode(sha256(f"{source}\0{event_id}".encode()).digest())[:26].decode()
+    return b32encode(sha256(f"{source}\0{event_id}".encode()).digest()[:20])[:26].decode()
 
 
 def uuid7(now_ms: int | None = None, random: bytes | None = None) -> str:

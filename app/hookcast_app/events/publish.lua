@@ -16,8 +16,9 @@ local ring, hungry, index = KEYS[1], KEYS[2], KEYS[3]
 redis.call('ZCARD', ring)
 redis.call('SCARD', hungry)
 redis.call('XLEN', index)
+local lengths = {}
 for lane = 1, lanes do
-  redis.call('XLEN', KEYS[3 + lane])
+  lengths[lane] = redis.call('XLEN', KEYS[3 + lane])
 end
 
 local verdicts, batch, seen = {}, {}, {}
@@ -47,38 +48,43 @@ end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local oldest = string.format('%.0f-0', math.max(now - retention * 1000, 0))
+
+local function deliver(lane, ref)
+  local waiting, uid = KEYS[3 + lane], ARGV[5 + lane]
+  redis.call('XADD', waiting, '*', 'e', ref)
+  lengths[lane] = lengths[lane] + 1
+  -- A lane that is read to its end says so in `hungry`; only then, or if it was empty, must somebody be told.
+  if redis.call('SREM', hungry, uid) == 1 or lengths[lane] == 1 then
+    redis.call('ZADD', ring, now, uid)
+    redis.call('PUBLISH', wake, uid)
+  end
+  return uid
+end
 
 for _, event in ipairs(batch) do
   local at = event.at
   local matches = tonumber(ARGV[at + 2])
-  redis.call('HSET', event.key, 'm', ARGV[at], 'b', ARGV[at + 1], 'n', matches)
-  if event.digest ~= '' then
-    redis.call('HSET', event.key, 'h', event.digest .. matches)
-    redis.call('SET', event.dedup, event.digest .. matches, 'EX', dedup)
-  end
-  redis.call('XADD', index, 'MINID', '~', oldest, '*', 'e', event.ref)
-  if matches == 0 then
-    redis.call('EXPIRE', event.key, retention)
-  end
+  local fields = { 'm', ARGV[at], 'b', ARGV[at + 1], 'n', matches }
   local uids = {}
   for match = 1, matches do
-    local lane = tonumber(ARGV[at + 2 + match])
-    local waiting, uid = KEYS[3 + lane], ARGV[5 + lane]
-    uids[match] = uid
-    redis.call('XADD', waiting, '*', 'e', event.ref)
-    -- A lane that is read to its end says so in `hungry`; only then must somebody be told.
-    if redis.call('SREM', hungry, uid) == 1 or redis.call('XLEN', waiting) == 1 then
-      redis.call('ZADD', ring, now, uid)
-      redis.call('PUBLISH', wake, uid)
-    end
+    uids[match] = deliver(tonumber(ARGV[at + 2 + match]), event.ref)
   end
   if matches > 0 then
-    redis.call('HSET', event.key, 's', table.concat(uids, ' '))
+    fields[7], fields[8] = 's', table.concat(uids, ' ')
+  end
+  if event.digest ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'h', event.digest .. matches
+    redis.call('SET', event.dedup, event.digest .. matches, 'EX', dedup)
+  end
+  redis.call('HSET', event.key, unpack(fields))
+  redis.call('XADD', index, '*', 'e', event.ref)
+  if matches == 0 then
+    redis.call('EXPIRE', event.key, retention)
   end
   local channels = tonumber(ARGV[at + 3 + matches])
   for channel = 1, channels do
     redis.call('PUBLISH', ARGV[at + 4 + matches + channel], ARGV[at + 4 + matches])
   end
 end
+redis.call('XTRIM', index, 'MINID', '~', string.format('%.0f-0', math.max(now - retention * 1000, 0)))
 return verdicts

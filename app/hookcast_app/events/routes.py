@@ -1,5 +1,7 @@
 """`POST /api/v1/events`: a raw ASGI handler, since an empty FastAPI route alone costs more than publishing does."""
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,11 +22,51 @@ from hookcast_core.errors import HookcastError, InvalidInput, Reason
 PATH = "/api/v1/events"
 BATCH_FACTOR = 16
 """A batch's body may be so many times as large as an event."""
+LINGER_SECONDS = 1.0
+LINGER_BYTES = 1_048_576
 _MAX_IDEMPOTENCY_KEY = 255
 
 
 class Disconnected(Exception):  # noqa: N818  it is no error of anybody's
     """The client went away before it had sent its request; nobody is there to be answered."""
+
+
+class RequestBody:
+    """One request's body, read within limits."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.is_complete = False
+
+    async def read(self, announced: str, limit: int) -> bytes:
+        """The whole body; `announced` is its Content-Length, if any.
+
+        Raises InvalidInput TOO_LARGE above `limit` bytes, without reading the rest, and Disconnected.
+        """
+        if announced.isdecimal() and int(announced) > limit:
+            raise too_large(int(announced), limit)
+        body = bytearray()
+        while not self.is_complete:
+            body += await self._next()
+            if len(body) > limit:
+                raise too_large(None, limit)
+        return bytes(body)
+
+    async def linger(self) -> None:
+        """Reads on and forgets, for LINGER_SECONDS and LINGER_BYTES at most."""
+        size = 0
+        with contextlib.suppress(Disconnected, TimeoutError):
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self.is_complete and size < LINGER_BYTES:
+                    size += len(await self._next())
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        self.is_complete = not message.get("more_body", False)
+        part: bytes = message.get("body", b"")
+        return part
 
 
 class EventsEndpoint:
@@ -42,23 +84,32 @@ class EventsEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: answers 202, or a problem."""
         scope[ROUTE_KEY] = PATH
+        body = RequestBody(receive)
         try:
-            status, body = await self._answer(scope, receive)
+            status, content = await self._answer(scope, body)
         except HookcastError as error:
-            await self._refuse(problem_for(error), scope, receive, send)
+            await self._refuse(problem_for(error), body, send)
         except Disconnected:
             return
         else:
-            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+            headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
             await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            await send({"type": "http.response.body", "body": content})
 
-    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _refuse(self, problem: Problem, body: RequestBody, send: Send) -> None:
+        """Answers; what was not read of the body is not, but for a little, so that the client sees the answer.
+
+        A connection that is closed while data is on its way is reset, and takes the answer with it.
+        """
         self._metrics.event("refused", problem.reason)
         response = problem_response(problem)
-        # What was not read of the body would be taken for the next request.
-        response.headers["connection"] = "close"
-        await response(scope, receive, send)
+        if not body.is_complete:
+            response.headers["connection"] = "close"
+        await send({"type": "http.response.start", "status": problem.status, "headers": response.raw_headers})
+        await send({"type": "http.response.body", "body": response.body, "more_body": not body.is_complete})
+        if not body.is_complete:
+            await body.linger()
+            await send({"type": "http.response.body", "body": b""})
 
     def router(self) -> APIRouter:
         """The same as a FastAPI route, so that it is in the OpenAPI."""
@@ -70,7 +121,7 @@ class EventsEndpoint:
         router.add_api_route(PATH, publish, methods=["POST"], status_code=202, openapi_extra=PUBLISH, summary="Publish")
         return router
 
-    async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
+    async def _answer(self, scope: Scope, request_body: RequestBody) -> tuple[int, bytes]:
         caller = self._keys.authorize(scope["headers"], "events:write")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         content_type = headers.get("content-type", "")
@@ -78,7 +129,7 @@ class EventsEndpoint:
             raise InvalidInput(
                 Reason.UNSUPPORTED_MEDIA_TYPE, "content-encoding", "send the body as it is, not compressed"
             )
-        body = await read_body(headers, receive, self._limit(content_type))
+        body = await request_body.read(headers.get("content-length", ""), self._limit(content_type))
         read = read_events(content_type, headers, body, self._context(caller, headers))
         if isinstance(read, Event):
             return await self._publish_one(read)
@@ -121,23 +172,6 @@ class _Raw(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._handler(scope, receive, send)
-
-
-async def read_body(headers: dict[str, str], receive: Receive, limit: int) -> bytes:
-    """A request's body. Raises InvalidInput TOO_LARGE above `limit` bytes, without reading the rest; Disconnected."""
-    announced = headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise too_large(int(announced), limit)
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise too_large(None, limit)
-        if not message.get("more_body", False):
-            return bytes(body)
 
 
 def _idempotency_key(headers: dict[str, str]) -> str | None:

@@ -19,7 +19,7 @@ class Script:
         if self._sha is None:
             self._sha = await redis.script_load(self._text)
         try:
-            return await redis.execute_command("EVALSHA", self._sha, len(keys), *keys, *args)
+            return await redis.evalsha(self._sha, len(keys), *keys, *args)
         except NoScriptError:
             await redis.script_load(self._text)
-            return await redis.execute_command("EVALSHA", self._sha, len(keys), *keys, *args)
+            return await redis.evalsha(self._sha, len(keys), *keys, *args)

@@ -1,0 +1,49 @@
+"""Foreign errors become ours here, once.
+
+Whatever Redis cannot do *now* is `Unavailable`; the rest is a mistake of ours and stays what it is.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis import exceptions as foreign
+
+from hookcast_core.errors import Unavailable
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits: some are subclasses of later ones
+    (foreign.TimeoutError, "it did not answer in time"),
+    (foreign.MaxConnectionsError, "all connections are in use"),
+    (foreign.OutOfMemoryError, "it is out of memory"),
+    (foreign.ReadOnlyError, "it is a read-only replica"),
+    (foreign.ClusterDownError, "the cluster is being changed"),
+    (foreign.TryAgainError, "the cluster is being changed"),
+    (foreign.BusyLoadingError, "it is loading its data"),
+    (foreign.ConnectionError, "it cannot be reached"),
+    (OSError, "it cannot be reached"),
+)
+_PASSING = frozenset({"LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "BUSY", "CLUSTERDOWN"})
+"""Codes that Redis answers with for what passes by itself or by its operator's hand."""
+
+
+@contextmanager
+def translated(operation: str) -> Iterator[None]:
+    """Around every call of Redis. Raises Unavailable, naming `operation`; what became of a write is then unknown.
+
+    Errors of our own making (WRONGTYPE, a script's mistake) pass through unchanged.
+    """
+    try:
+        yield
+    except (foreign.RedisError, OSError) as error:
+        why = why_unavailable(error)
+        if why is None:
+            raise
+        raise Unavailable(f"Redis cannot {operation} now: {why}") from error
+
+
+def why_unavailable(error: Exception) -> str | None:
+    """Why Redis cannot answer now, without addresses or credentials; None if waiting would not help."""
+    for kind, why in _REASONS:
+        if isinstance(error, kind):
+            return why
+    code = str(error).split(" ", 1)[0]
+    return f"it says {code}" if isinstance(error, foreign.ResponseError) and code in _PASSING else None

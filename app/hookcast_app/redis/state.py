@@ -1,0 +1,143 @@
+"""What kind of Redis it is: version, policy, key schema, and whether it is still the one that we knew."""
+
+import asyncio
+import re
+import secrets
+import time
+from typing import Any, NamedTuple
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, NoPermissionError
+
+from hookcast_app.redis.errors import translated
+from hookcast_app.redis.keys import PREFIX
+from hookcast_core.errors import InvalidInput, Reason, Unavailable
+
+SCHEMA = 1
+"""The version of our keys' layout; one that changes what an older app reads adds 1 and a migration."""
+SCHEMA_KEY = f"{PREFIX}schema"
+INSTANCE_KEY = f"{PREFIX}instance"
+ALIVE_KEY = f"{PREFIX}alive"
+ALIVE_SECONDS = 60
+MINIMUM = (6, 2)
+
+_log = structlog.get_logger("hookcast.redis")
+
+
+class ServerState(NamedTuple):
+    """A Redis as it was found; `instance` is None where it holds nothing of ours, `policy` where it does not say."""
+
+    version: tuple[int, ...]
+    instance: str | None
+    policy: str | None
+
+
+class Seen(NamedTuple):
+    """What a look at a Redis found."""
+
+    instance: str | None
+    policy: str | None
+
+
+async def check_server(redis: Redis) -> ServerState:
+    """Whether this Redis fits: at least 6.2, keys of a layout that we know. Claims it if it holds nothing of ours.
+
+    Raises InvalidInput (RedisUnfit, field `redis_url`) with the fix, Unavailable if it does not answer now. Its policy
+    is not refused but reported: that one can be mended while we run (see `unfit_policy`).
+    """
+    try:
+        with translated("be checked"):
+            info: dict[str, Any] = await redis.info()
+            version = server_version(info)
+            if version < MINIMUM:
+                raise _unfit(f"is Redis {_dotted(version)}; Hookcast needs {_dotted(MINIMUM)} or newer, or Valkey")
+            await _check_schema(redis)
+            return ServerState(version, await claim_instance(redis), info.get("maxmemory_policy"))
+    except (NoPermissionError, Unavailable) as error:
+        causes = _causes(error)
+        if any(isinstance(cause, NoPermissionError) for cause in causes):
+            raise _unfit("forbids our user a command that we need") from error
+        if any(isinstance(cause, AuthenticationError) for cause in causes):
+            raise _unfit("refuses our user or password") from error
+        raise
+
+
+async def first_contact(redis: Redis, *, patience_s: float = 60.0, pause_s: float = 0.5) -> ServerState:
+    """As `check_server`, but waits up to `patience_s` for a Redis that is only starting.
+
+    Raises Unavailable when the patience is over.
+    """
+    deadline = time.monotonic() + patience_s
+    told: str | None = None
+    while True:
+        try:
+            return await check_server(redis)
+        except Unavailable as error:
+            if time.monotonic() + pause_s > deadline:
+                raise
+            if error.detail != told:
+                told = error.detail
+                _log.warning("waiting for redis", reason=told, patience_s=patience_s)
+        await asyncio.sleep(pause_s)
+
+
+async def claim_instance(redis: Redis) -> str:
+    """The random key that tells this data set from an empty one; written if it is missing. Raises Unavailable."""
+    with translated("be claimed"):
+        await redis.set(INSTANCE_KEY, secrets.token_hex(16), nx=True)
+        await redis.set(SCHEMA_KEY, SCHEMA, nx=True)
+        value = await redis.get(INSTANCE_KEY)
+    if value is None:
+        raise Unavailable("Redis forgot a key that was just written")
+    return _text(value)
+
+
+async def probe(redis: Redis) -> Seen:
+    """One small write and two reads in one round trip. Raises Unavailable."""
+    with translated("answer a probe"):
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.set(ALIVE_KEY, "1", ex=ALIVE_SECONDS)
+        pipeline.get(INSTANCE_KEY)
+        pipeline.info("memory")
+        _, instance, memory = await pipeline.execute()
+    return Seen(None if instance is None else _text(instance), memory.get("maxmemory_policy"))
+
+
+def unfit_policy(policy: str | None) -> str | None:
+    """The readiness reason of a Redis that may throw our keys away; None for `noeviction` or one that does not say."""
+    if policy in {None, "noeviction"}:
+        return None
+    return f"Redis may evict deliveries: maxmemory-policy is {policy}; set it to noeviction"
+
+
+def server_version(info: dict[str, Any]) -> tuple[int, ...]:
+    """The version of Redis whose behaviour the server has: Valkey says 7.2.4 there, and its own elsewhere."""
+    return tuple(int(part) for part in re.findall(r"\d+", str(info.get("redis_version", "0")))[:3])
+
+
+async def _check_schema(redis: Redis) -> None:
+    value = await redis.get(SCHEMA_KEY)
+    if value is not None and int(value) > SCHEMA:
+        raise _unfit(f"holds keys of layout {int(value)}, written by a newer Hookcast; this one knows up to {SCHEMA}")
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """redis-py wraps what the server said while connecting in a ConnectionError."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__
+    return found
+
+
+def _unfit(detail: str) -> InvalidInput:
+    return InvalidInput(Reason.REDIS_UNFIT, "redis_url", detail)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode("ascii")

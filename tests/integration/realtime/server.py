@@ -1,0 +1,169 @@
+"""A real server with the realtime part alone, and a client that speaks the protocol word by word."""
+
+import asyncio
+import json
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from redis.asyncio import Redis
+from starlette.types import ASGIApp, Receive, Scope, Send
+from websockets.asyncio.client import ClientConnection, connect
+
+from hookcast_app.realtime import UVICORN_OPTIONS, Realtime
+from hookcast_app.realtime.connection import Timing
+from hookcast_app.settings import ChannelOptions, Settings
+from hookcast_core.errors import InvalidInput, Reason, Refused, Unavailable
+
+SECRET = "a secret of the tests, of 32 bytes and more"
+PATIENCE = 10.0
+"""Seconds that a test waits for what must come."""
+
+
+def token(user: str, **claims: Any) -> str:
+    """A connection token that the test's server accepts."""
+    return jwt.encode({"sub": user, **claims}, SECRET, "HS256")
+
+
+def settings(**changes: Any) -> Settings:
+    """Anonymous clients may connect; `open` channels are for everybody, `chat` ones can be published on."""
+    values: dict[str, Any] = {
+        "realtime_anonymous": True,
+        "jwt_secret": SECRET,
+        "channel_namespaces": {
+            "open": ChannelOptions(subscribe="anyone"),
+            "chat": ChannelOptions(subscribe="anyone", publish="subscribers"),
+            "small": ChannelOptions(subscribe="anyone", max_subscribers=1),
+        },
+    }
+    return Settings(**{**values, **changes})
+
+
+@dataclass
+class Server:
+    """A server that accepts connections."""
+
+    realtime: Realtime
+    redis: Redis
+    port: int
+    query: str = ""
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/connection/websocket{self.query}"
+
+    def subscribers(self, channel: str) -> int:
+        return self.realtime._endpoint._context.hub.count(channel)
+
+    @property
+    def http_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what must come true."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def serving(
+    redis_url: str, *, raw: bool = True, timing: Timing | None = None, **changes: Any
+) -> AsyncIterator[Server]:
+    """The realtime part on uvicorn; `raw` offers the raw write, else it is uvicorn's own WebSocket class."""
+    redis = Redis.from_url(redis_url)
+    realtime = Realtime(settings=settings(**changes), redis=redis, timing=timing, randomness=random.Random(1))  # noqa: S311  a test repeats itself
+    await realtime.start()
+    running = asyncio.create_task(realtime.run())
+    options = UVICORN_OPTIONS if raw else {**UVICORN_OPTIONS, "ws": "websockets-sansio", "ws_max_size": 2**24}
+    server = uvicorn.Server(uvicorn.Config(application(realtime), log_config=None, lifespan="off", **options))
+    listener = socket.create_server(("127.0.0.1", 0))
+    serve = asyncio.create_task(server._serve([listener]))
+    try:
+        await until(lambda: server.started)
+        yield Server(realtime, redis, listener.getsockname()[1])
+    finally:
+        await realtime.drain(0)
+        for accepting in server.servers:
+            accepting.close()
+        await until(lambda: not server.server_state.connections and not server.server_state.tasks)
+        serve.cancel()
+        running.cancel()
+        await asyncio.wait({serve, running})
+        await realtime.close()
+        await redis.aclose()
+    assert running.cancelled(), "the task of the broker died"
+
+
+def application(realtime: Realtime) -> ASGIApp:
+    """What the app's main module makes of it, as short as can be."""
+    api = FastAPI()
+    api.include_router(realtime.router())
+
+    @api.exception_handler(Refused)
+    @api.exception_handler(InvalidInput)
+    @api.exception_handler(Unavailable)
+    async def answer(_request: Request, error: Refused | InvalidInput | Unavailable) -> JSONResponse:
+        status = {Reason.UNAUTHENTICATED: 401, Reason.FORBIDDEN: 403, Reason.INVALID_REQUEST: 400}
+        reason = getattr(error, "reason", None)
+        return JSONResponse({"detail": str(error)}, status[reason] if reason else 503)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/connection/websocket":
+            await realtime.websocket(scope, receive, send)
+        else:
+            await api(scope, receive, send)
+
+    return app
+
+
+class Client:
+    """Speaks the protocol word by word."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self._lines: list[Any] = []
+
+    async def send(self, *commands: Any) -> None:
+        await self.connection.send("\n".join(json.dumps(command) for command in commands))
+
+    async def next(self) -> Any:
+        """The next reply or push."""
+        if not self._lines:
+            async with asyncio.timeout(PATIENCE):
+                message = await self.connection.recv()
+            self._lines = [json.loads(line) for line in str(message).split("\n")]
+        return self._lines.pop(0)
+
+    async def ask(self, command: Any) -> Any:
+        await self.send(command)
+        return await self.next()
+
+    async def closed(self) -> tuple[int | None, str | None]:
+        """Waits for the end; its code and reason."""
+        async with asyncio.timeout(PATIENCE):
+            await self.connection.wait_closed()
+        return self.connection.close_code, self.connection.close_reason
+
+
+@asynccontextmanager
+async def client(server: Server, *channels: str, connected: bool = True, **options: Any) -> AsyncIterator[Client]:
+    """A client, connected as nobody unless `connected` is False, and subscribed."""
+    async with connect(server.ws_url, ping_interval=None, **options) as connection:
+        speaker = Client(connection)
+        if connected:
+            assert "connect" in await speaker.ask({"id": 1, "connect": {}})
+        for number, channel in enumerate(channels, 2):
+            assert await speaker.ask({"id": number, "subscribe": {"channel": channel}}) == {
+                "id": number,
+                "subscribe": {},
+            }
+        yield speaker

@@ -1,0 +1,258 @@
+"""The configuration document, and how subscriptions are resolved into its entries."""
+
+import random
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from hookcast_core.configuration import Configuration, Entry, SigningKey, parse_configuration
+from hookcast_core.egress import EgressPolicy
+from hookcast_core.errors import EgressDenied, InvalidInput, Reason
+from hookcast_core.resolve import Identity, resolve
+from hookcast_core.signing import generate_private_key, generate_secret, parse_secret, public_key
+from hookcast_core.subscription import parse_subscription
+
+KEY = "whsec_" + b64encode(bytes(32)).decode()
+ED25519 = generate_private_key()
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"
+IDENTITY = Identity("uid-1", 3, "shop", "orders", "files")
+POLICY = EgressPolicy(["127.0.0.1:9000"])
+SECRETS: Mapping[str, Mapping[str, bytes]] = {
+    "all": {
+        "hmac": KEY.encode() + b"\n",
+        "ed25519": ED25519.encode(),
+        "public": public_key(parse_secret(ED25519)).encode(),
+        "url": b"https://secret.example/t0ken",
+        "private-url": b"https://10.0.0.1/t0ken",
+        "no-url": b"t0ken",
+        "token": b"Bearer t0ken",
+        "two-lines": b"t0ken\r\nX-Evil: 1",
+        "binary": b"\xff\xfe",
+        "ca.crt": CERTIFICATE.encode(),
+    },
+    "client": {"tls.crt": CERTIFICATE.encode(), "tls.key": PRIVATE_KEY.encode()},
+    "half": {"tls.crt": CERTIFICATE.encode()},
+}
+
+
+def entry_of(
+    endpoint: dict[str, Any] | None = None,
+    signing: dict[str, Any] | None = None,
+    filter: str | None = None,  # noqa: A002  the field's name
+    policy: EgressPolicy = POLICY,
+) -> Entry:
+    """The entry of a subscription of these parts."""
+    events: dict[str, Any] = {"types": ["order.*"]} | ({"filter": filter} if filter else {})
+    spec = {"endpoint": endpoint or {"url": "https://shop.example/hooks"}, "events": events, "signing": signing or {}}
+    return resolve(IDENTITY, parse_subscription(spec), SECRETS.get, policy, lambda _: KEY, prefix="spec.")
+
+
+def ref(key: str, name: str = "all") -> dict[str, str]:
+    """A reference to a value of a Secret."""
+    return {"name": name, "key": key}
+
+
+def test_every_reference_is_resolved() -> None:
+    """URL, header, keys and certificates come out of their Secrets; a line break at a value's end is dropped."""
+    entry = entry_of(
+        {
+            "urlSecretRef": ref("url"),
+            "headers": [
+                {"name": "X-Team", "value": "shop"},
+                {"name": "Authorization", "valueFrom": {"secretKeyRef": ref("token")}},
+            ],
+            "tls": {"caSecretRef": ref("ca.crt"), "clientCertificateSecretRef": {"name": "client"}},
+        },
+        {
+            "keys": [
+                {"algorithm": "Ed25519", "secretRef": ref("ed25519")},
+                {"secretRef": ref("hmac"), "expiresAt": "2001-01-01T00:00:00Z"},
+            ]
+        },
+    )
+
+    assert entry.url == "https://secret.example/t0ken"
+    assert entry.headers == (("X-Team", "shop"), ("Authorization", "Bearer t0ken"))
+    assert [(key.algorithm, key.secret.get_secret_value(), key.expires_at) for key in entry.signing_keys] == [
+        ("Ed25519", ED25519, None),
+        ("HMAC", KEY, 978_307_200_000),
+    ]
+    assert entry.ca_certificate == CERTIFICATE.rstrip("\n")
+    assert entry.client_certificate is not None
+    assert "BEGIN PRIVATE KEY" in entry.client_certificate.key
+    assert (entry.uid, entry.generation, entry.namespace, entry.name) == ("uid-1", 3, "shop", "orders")
+
+
+def test_without_keys_one_is_generated() -> None:
+    """The generator is asked for this subscription, and only then."""
+    asked: list[Identity] = []
+
+    def generate(identity: Identity) -> str:
+        asked.append(identity)
+        return KEY
+
+    spec = parse_subscription({"endpoint": {"url": "https://shop.example"}, "events": {"types": ["*"]}})
+
+    entry = resolve(IDENTITY, spec, SECRETS.get, POLICY, generate)
+
+    assert asked == [IDENTITY]
+    assert entry.signing_keys == (SigningKey.model_validate({"algorithm": "HMAC", "secret": KEY}),)
+
+
+def test_allowed_private_addresses_may_be_reached_by_http() -> None:
+    """HOOKCAST_EGRESS_ALLOW is asked for the scheme and literal addresses."""
+    assert entry_of({"url": "http://127.0.0.1:9000/hooks"}).url == "http://127.0.0.1:9000/hooks"
+
+
+HMAC_KEY = {"secretRef": ref("hmac")}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "signing", "reason", "field"),
+    [
+        ({"url": "ftp://shop.example"}, None, Reason.INVALID_URL, "endpoint.url"),
+        ({"url": "https://user:pw@shop.example"}, None, Reason.INVALID_URL, "endpoint.url"),
+        ({"url": "https://10.0.0.1/"}, None, Reason.EGRESS_DENIED, "endpoint.url"),
+        ({"url": "https://[::ffff:10.0.0.1]/"}, None, Reason.EGRESS_DENIED, "endpoint.url"),
+        ({"urlSecretRef": ref("private-url")}, None, Reason.EGRESS_DENIED, "endpoint.urlSecretRef"),
+        ({"urlSecretRef": ref("no-url")}, None, Reason.INVALID_URL, "endpoint.urlSecretRef"),
+        ({"urlSecretRef": ref("url", "none")}, None, Reason.SECRET_NOT_FOUND, "endpoint.urlSecretRef"),
+        ({"urlSecretRef": ref("nope")}, None, Reason.SECRET_KEY_NOT_FOUND, "endpoint.urlSecretRef"),
+        ({"urlSecretRef": ref("binary")}, None, Reason.INVALID_SECRET, "endpoint.urlSecretRef"),
+        (
+            {"url": "https://a.example", "headers": [{"name": "A", "valueFrom": {"secretKeyRef": ref("two-lines")}}]},
+            None,
+            Reason.INVALID_SECRET,
+            "endpoint.headers[0].valueFrom",
+        ),
+        (
+            {"url": "https://a.example", "tls": {"caSecretRef": ref("token")}},
+            None,
+            Reason.INVALID_SECRET,
+            "endpoint.tls.caSecretRef",
+        ),
+        (
+            {"url": "https://a.example", "tls": {"clientCertificateSecretRef": {"name": "half"}}},
+            None,
+            Reason.SECRET_KEY_NOT_FOUND,
+            "endpoint.tls.clientCertificateSecretRef",
+        ),
+        (None, {"keys": [{"secretRef": ref("token")}]}, Reason.INVALID_SECRET, "signing.keys[0].secretRef"),
+        (
+            None,
+            {"keys": [HMAC_KEY, {"secretRef": ref("no")}]},
+            Reason.SECRET_KEY_NOT_FOUND,
+            "signing.keys[1].secretRef",
+        ),
+        (None, {"keys": [{"secretRef": ref("ed25519")}]}, Reason.INVALID_SECRET, "signing.keys[0].secretRef"),
+        (
+            None,
+            {"keys": [{"algorithm": "Ed25519", "secretRef": ref("public")}]},
+            Reason.INVALID_SECRET,
+            "signing.keys[0].secretRef",
+        ),
+    ],
+)
+def test_what_cannot_be_resolved_has_its_reason_and_field(
+    endpoint: dict[str, Any] | None, signing: dict[str, Any] | None, reason: Reason, field: str
+) -> None:
+    """Each condition of the custom resource has its own reason; no message shows what a Secret holds."""
+    with pytest.raises(InvalidInput) as caught:
+        entry_of(endpoint, signing)
+
+    assert caught.value.reason is reason
+    assert caught.value.field == f"spec.{field}"
+    for value in ("t0ken", "10.0.0.1/", KEY, ED25519):
+        assert value not in str(caught.value)
+
+
+def test_an_invalid_filter_is_refused_with_its_place() -> None:
+    """The filter is compiled when the subscription is resolved, not when an event comes."""
+    with pytest.raises(InvalidInput) as caught:
+        entry_of(filter="data.amount >")
+
+    assert caught.value.reason is Reason.INVALID_FILTER
+    assert caught.value.field == "spec.events.filter"
+
+
+def test_a_denied_url_is_an_egress_error() -> None:
+    """The type by which the API tells it apart survives."""
+    with pytest.raises(EgressDenied):
+        entry_of({"url": "http://shop.example"}, policy=EgressPolicy([]))
+
+
+def some_entries(count: int) -> list[Entry]:
+    """Entries that differ in their UIDs."""
+    entry = entry_of(signing={"keys": [HMAC_KEY]})
+    return [entry.model_copy(update={"uid": f"uid-{number}"}) for number in range(count)]
+
+
+def test_canonical_bytes_do_not_depend_on_the_order() -> None:
+    """However the same subscriptions come in, document and revision are the same; another sequence is another one."""
+    entries = some_entries(20)
+    first = Configuration(sequence=1, entries=tuple(entries))
+    random.Random(1).shuffle(entries)  # noqa: S311  only the order
+
+    second = Configuration(sequence=1, entries=tuple(entries))
+
+    assert second.canonical() == first.canonical()
+    assert second.revision == first.revision
+    assert Configuration(sequence=2, entries=tuple(entries)).revision != first.revision
+    assert [entry.uid for entry in second.entries] == sorted(entry.uid for entry in entries)
+
+
+def test_the_document_is_read_back_with_its_secrets() -> None:
+    """Another process works from the canonical bytes alone, and gives the same revision."""
+    configuration = Configuration(sequence=7, entries=tuple(some_entries(3)))
+
+    again = parse_configuration(configuration.canonical())
+
+    assert again == configuration
+    assert again.revision == configuration.revision
+    assert again.entries[0].signing_keys[0].secret.get_secret_value() == KEY
+
+
+def test_a_newer_writers_fields_are_passed_over() -> None:
+    """App N-1 reads what operator N wrote, but not another format."""
+    document = Configuration(sequence=7).canonical()
+
+    assert parse_configuration(document.replace(b'"sequence"', b'"new":1,"sequence"')).sequence == 7
+    with pytest.raises(InvalidInput) as caught:
+        parse_configuration(document.replace(b'"format":1', b'"format":2'))
+    assert caught.value.field == "format"
+
+
+@pytest.mark.parametrize("document", [b"", b"[]", b"\xff", b'{"format":1}', b'{"format":1,"sequence":-1,"entries":[]}'])
+def test_other_bytes_are_refused(document: bytes) -> None:
+    """A broken document is InvalidInput, whatever it is."""
+    with pytest.raises(InvalidInput):
+        parse_configuration(document)
+
+
+def test_a_uid_stands_only_once() -> None:
+    """Two entries with one UID would share their deliveries."""
+    entries = some_entries(1) * 2
+
+    with pytest.raises(ValueError, match="each UID once"):
+        Configuration(sequence=1, entries=tuple(entries))
+
+
+def test_nothing_secret_shows() -> None:
+    """Neither the repr of a configuration nor a plain dump of its keys holds a secret, a header or a URL."""
+    secret = generate_secret()
+    entry = entry_of(
+        {
+            "urlSecretRef": ref("url"),
+            "headers": [{"name": "Authorization", "valueFrom": {"secretKeyRef": ref("token")}}],
+            "tls": {"clientCertificateSecretRef": {"name": "client"}},
+        },
+    ).model_copy(update={"signing_keys": (SigningKey.model_validate({"algorithm": "HMAC", "secret": secret}),)})
+    configuration = Configuration(sequence=1, entries=(entry,))
+
+    shown = repr(configuration) + str(configuration) + repr(entry.model_dump()["signing_keys"])
+
+    for value in ("t0ken", secret, "PRIVATE KEY"):
+        assert value not in shown

@@ -1,0 +1,120 @@
+"""Settings: every way in, and one line for whatever does not hold."""
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from pydantic_settings import SettingsError
+
+from hookcast_app.server import Grace, grace_of
+from hookcast_app.settings import Settings
+from hookcast_app.settings_errors import explain_settings
+
+FERNET = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+
+@pytest.fixture(autouse=True)
+def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("HOOKCAST_"):
+            monkeypatch.delenv(name)
+
+
+def explained(**given: str) -> str:
+    """The line for settings that do not hold."""
+    with pytest.raises((ValueError, SettingsError)) as caught:
+        Settings(**given)  # type: ignore[arg-type]
+    return explain_settings(caught.value, given)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("PORT", "secret", "HOOKCAST_PORT: Input should be a valid integer"),
+        ("PORT", "70000", "HOOKCAST_PORT: Input should be less than or equal to 65535"),
+        ("PORT", "9090", "HOOKCAST_ADMIN_PORT: must differ from port"),
+        ("ROLE", "secret", "HOOKCAST_ROLE: Input should be 'all', 'api' or 'dispatcher'"),
+        ("API_KEYS", '[{"secret', "HOOKCAST_API_KEYS: is not valid JSON: Unterminated string"),
+        ("API_KEYS", '[{"name": "a", "key": "secret", "scopes": []}]', "HOOKCAST_API_KEYS.0.key: Value should have"),
+        ("ENCRYPTION_KEYS", f"{FERNET},secret", "HOOKCAST_ENCRYPTION_KEYS: key 2 is not a Fernet key: write 32"),
+        ("REDIS_URL", "http://u:secret@h", "HOOKCAST_REDIS_URL: write `embedded`, or a URL that begins with redis://"),
+        ("JWT_SECRET_FILE", "/no/such/file", "HOOKCAST_JWT_SECRET_FILE: cannot read /no/such/file"),
+    ],
+)
+def test_a_setting_that_does_not_hold_is_named_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, line: str
+) -> None:
+    """The name as the user wrote it, what is wrong, and never the value: it may be a secret in the wrong place."""
+    monkeypatch.setenv(f"HOOKCAST_{name}", value)
+
+    said = explained()
+
+    assert said.startswith(line)
+    assert "\n" not in said
+    assert "secret" not in said
+
+
+def test_an_option_is_named_as_an_option() -> None:
+    """What was given on the command line is told by the name that it has there."""
+    assert explained(admin_port="x").startswith("--admin-port: Input should be")
+
+
+def test_several_errors_are_one_line() -> None:
+    """The first one in full, the number of the others."""
+    assert explained(port="x", admin_port="y").endswith("(and 1 more)")
+
+
+def test_a_port_set_by_kubernetes_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Service called hookcast sets HOOKCAST_PORT in every pod of its namespace: the line says how to stop that."""
+    monkeypatch.setenv("HOOKCAST_PORT", "tcp://10.0.0.1:80")
+
+    assert "enableServiceLinks: false" in explained()
+
+
+def test_json_in_a_file_is_checked_like_json_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The file's setting is named, its content is not shown."""
+    (tmp_path / "keys").write_text('[{"name": "secret')
+    monkeypatch.setenv("HOOKCAST_API_KEYS_FILE", str(tmp_path / "keys"))
+
+    assert explained().startswith("HOOKCAST_API_KEYS_FILE: the file does not hold valid JSON")
+    assert "secret" not in explained()
+
+
+def test_a_source_that_fails_without_a_field_is_still_told() -> None:
+    """Whatever pydantic-settings raises becomes a line."""
+    error = SettingsError("something else")
+    error.__cause__ = ValueError("broken")
+
+    assert explain_settings(error, ()) == "a setting: is not valid JSON: broken"
+
+
+def test_the_command_line_wins_over_the_environment_over_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each value comes from the nearest place."""
+    (tmp_path / "host").write_text("file\n")
+    for name in ("HOST", "ADMIN_HOST", "LOG_LEVEL"):
+        monkeypatch.setenv(f"HOOKCAST_{name}_FILE", str(tmp_path / "host"))
+    monkeypatch.setenv("HOOKCAST_LOG_LEVEL", "debug")
+    monkeypatch.setenv("HOOKCAST_ADMIN_HOST", "environment")
+
+    settings = Settings(admin_host="option")
+
+    assert (settings.host, settings.admin_host, settings.log_level) == ("file", "option", "debug")
+
+
+def test_nobody_waits_for_balancers_that_are_not_there() -> None:
+    """With the embedded Redis the end is quick unless it is set; with another Redis the defaults are for a Service."""
+    external = SecretStr("redis://127.0.0.1")
+
+    assert grace_of(Settings()) == Grace(0.0, 2.0)
+    assert grace_of(Settings(drain_delay=5, drain=10)) == Grace(5.0, 10.0)
+    assert grace_of(Settings(redis_url=external)) == Grace(5.0, 10.0)
+
+
+def test_free_ports_may_both_be_asked_for() -> None:
+    """0 and 0 are two ports."""
+    assert Settings(port=0, admin_port=0).port == 0
