@@ -82,7 +82,7 @@ async def test_a_redis_that_does_not_end_is_killed(tmp_path: Path) -> None:
     child = await Child.spawn(program(tmp_path, STUBBORN).path, places, held)
     os.close(held)
     async with asyncio.timeout(5):
-        while b"sleep" not in b"".join(_commands(child.pid)):  # noqa: ASYNC110  the trap is set only then
+        while b"sleep" not in b"".join(_commands(child.pid)):
             await asyncio.sleep(0.01)
 
     status = await child.stop(0.1)

@@ -74,7 +74,7 @@ def test_the_stored_record_survives_json() -> None:
 
 def test_ids_are_uuid7() -> None:
     """Version, variant and time are where RFC 9562 puts them, so ids sort by time."""
-    made = uuid.UUID(uuid7(now_ms=1_700_000_000_000, random=b"\xff" * 10))
+    made = uuid.UUID(uuid7(now_ms=1_700_000_000_000, random_bits=lambda bits: (1 << bits) - 1))
 
     assert made.version == 7
     assert made.variant == uuid.RFC_4122

@@ -1,0 +1,89 @@
+"""Watches Redis: reachable and writable, fit for us, and still the one that we knew."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+from redis.asyncio import Redis
+
+from hookcast_app.redis import ServerState, claim_instance, probe, unfit_policy
+from hookcast_core.errors import Unavailable
+
+BEAT_SECONDS = 1.0
+PATIENCE_SECONDS = 15.0
+"""A blip must not empty a Service of its pods; requests meanwhile get 503 with Retry-After."""
+
+_log = structlog.get_logger("hookcast.redis")
+
+
+class RedisWatch:
+    """Lives as long as the app; `run()` is its one task, `check` its readiness.
+
+    `on_empty` writes again what must not be missing. It is called when the instance key is gone or another: Redis came
+    back empty or was flushed. Until it has returned, the process is unready; if it raises Unavailable
+    it is called again.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        state: ServerState,
+        *,
+        on_empty: Callable[[], Awaitable[None]],
+        on_latency: Callable[[float], None] = lambda _seconds: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis = redis
+        self._instance = state.instance
+        self._policy = state.policy
+        self._on_empty = on_empty
+        self._on_latency = on_latency
+        self._clock = clock
+        self._answered = clock()
+        self._trouble: str | None = None
+        self._is_empty = False
+
+    def check(self) -> str | None:
+        """Why Redis keeps this process unready, or None."""
+        if self._is_empty:
+            return "Redis came back empty; writing again what must not be missing"
+        if self._trouble and self._clock() - self._answered > PATIENCE_SECONDS:
+            return self._trouble
+        return unfit_policy(self._policy)
+
+    async def run(self, beat: float = BEAT_SECONDS) -> None:
+        """Looks every `beat` seconds until it is cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(beat)
+
+    async def look(self) -> None:
+        """One look; never raises for a Redis that cannot answer."""
+        started = self._clock()
+        try:
+            seen = await probe(self._redis)
+            self._answered = self._clock()
+            self._on_latency(self._answered - started)
+            self._policy = seen.policy
+            if seen.instance != self._instance:
+                await self._restore()
+        except Unavailable as error:
+            self._note(error.detail)
+        else:
+            self._note(None)
+
+    async def _restore(self) -> None:
+        if not self._is_empty:
+            _log.error("redis came back empty: accepted events that were not yet delivered are lost")
+        self._is_empty = True
+        await self._on_empty()
+        self._instance = await claim_instance(self._redis)
+        self._is_empty = False
+
+    def _note(self, trouble: str | None) -> None:
+        if trouble and not self._trouble:
+            _log.warning("redis does not answer", reason=trouble)
+        if self._trouble and not trouble:
+            _log.info("redis answers again")
+        self._trouble = trouble

@@ -1,0 +1,199 @@
+"""Each setting with its unit and its reason. Environment: `HOOKCAST_` and the name in capitals.
+
+Lists are comma-separated, structures are JSON. A setting that holds a secret can be read from a file named by
+`HOOKCAST_…_FILE`. What is given by the command line wins over the environment.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from cryptography.fernet import Fernet
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "HOOKCAST_"
+SCOPES = ("events:write", "subscriptions:write", "read", "realtime:publish", "admin")
+
+
+class ApiKey(BaseModel):
+    """A key that services send as `Authorization: Bearer …` or `X-API-Key: …`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    """Shown in logs and, as `/keys/<name>`, as the source of events that name none."""
+    key: SecretStr = Field(min_length=16)
+    scopes: frozenset[Literal["events:write", "subscriptions:write", "read", "realtime:publish", "admin"]]
+
+
+class ChannelOptions(BaseModel):
+    """What a channel namespace allows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    publish: Literal["nobody", "subscribers", "authenticated"] = "nobody"
+    """Who may publish from a client: nobody, whoever is subscribed, whoever has a token."""
+    subscribe: Literal["anyone", "authenticated"] = "authenticated"
+    """Who may subscribe: also anonymous connections, or only those with a token."""
+    max_subscribers: int = Field(default=0, ge=0)
+    """Connections per channel in one process; 0 means no limit."""
+
+
+class _Files(PydanticBaseSettingsSource):
+    """Reads `HOOKCAST_<NAME>_FILE` for every setting: the file's content without its last newline is the value."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
+        if not path:
+            return None, field_name, False
+        try:
+            value = Path(path).read_text(encoding="utf-8").removesuffix("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{PREFIX}{field_name.upper()}_FILE: cannot read {path}: {error}") from error
+        return value, field_name, self.field_is_complex(field)
+
+    def __call__(self) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, key, is_complex = self.get_field_value(field, name)
+            if value is not None:
+                values[key] = self._prepared(name, field, value, is_complex)
+        return values
+
+    def _prepared(self, name: str, field: FieldInfo, value: Any, is_complex: bool) -> Any:  # noqa: FBT001
+        try:
+            return self.prepare_field_value(name, field, value, is_complex)
+        except ValueError as error:
+            raise ValueError(f"{PREFIX}{name.upper()}_FILE: the file does not hold valid JSON: {error}") from error
+
+
+CommaSeparated = Annotated[tuple[str, ...], NoDecode]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; immutable for the life of the process."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    # The process
+    host: str = "127.0.0.1"
+    """Address of the main port. Loopback by default: outside a cluster nothing is exposed unasked."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Users' port; 0 takes a free one."""
+    admin_host: str = "127.0.0.1"
+    """Address of the admin port."""
+    admin_port: int = Field(default=9090, ge=0, le=65535)
+    """`/metrics`, `/health/*`, `/internal/*`; never routed by an ingress. 0 takes a free one."""
+    data_dir: Path = Path(".hookcast")
+    """Where the embedded Redis and generated keys live."""
+    manifests: Path | None = None
+    """Directory of WebhookSubscription and Secret documents; watched."""
+    role: Literal["all", "api", "dispatcher"] = "all"
+    """Which part of the work this process takes."""
+    drain_delay: float = Field(default=5.0, ge=0, le=300)
+    """Seconds between turning unready and draining, while load balancers take notice.
+
+    Not given and with the embedded Redis it is 0: such a process is alone, so no balancer has to notice.
+    """
+    drain: float = Field(default=10.0, ge=0, le=300)
+    """Seconds over which clients are disconnected and deliveries in flight may finish.
+
+    Not given and with the embedded Redis it is 2, so that Ctrl-C is quick.
+    """
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """`auto` is text on a terminal and JSON elsewhere."""
+
+    # Redis
+    redis_url: SecretStr = SecretStr("embedded")
+    """`embedded`, or `redis://`, `rediss://`, `unix://`."""
+    partitions: Literal[1] = 1
+    """Partitions of the data; one is what a single Redis needs."""
+
+    # Who may do what
+    api_keys: tuple[ApiKey, ...] = ()
+    encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Fernet keys, newest first, for secrets at rest."""
+    jwt_secret: SecretStr | None = None
+    """Shared secret of connection tokens (HS256, HS384, HS512); at least 32 bytes."""
+    jwt_public_key: SecretStr | None = None
+    """PEM public key of connection tokens (RS, ES, EdDSA)."""
+    jwt_algorithms: CommaSeparated = ("HS256",)
+    """Algorithms accepted; never chosen by the token."""
+    jwt_audience: str | None = None
+    jwt_issuer: str | None = None
+
+    # Events and webhooks
+    max_event_bytes: int = Field(default=262_144, ge=1_024, le=16_777_216)
+    """A single event's body; a batch may have 16 times that."""
+    dedup_seconds: int = Field(default=86_400, ge=1)
+    """How long the ids that publishers gave are remembered."""
+    retention_seconds: int = Field(default=259_200, ge=1)
+    """How long settled events and their attempts are kept (72 h)."""
+    dead_letter_retention_seconds: int = Field(default=2_592_000, ge=1)
+    """How long events with dead letters are kept (30 d)."""
+    egress_allow: CommaSeparated = ()
+    """CIDRs or `host:port` patterns that webhooks may reach though they are private, also by plain http."""
+
+    # Realtime
+    realtime_anonymous: bool = False
+    """Lets clients connect without a token."""
+    channel_namespaces: dict[str, ChannelOptions] = Field(default_factory=dict)
+    """Options by namespace, the part of a channel's name before the first `:`; `""` is the default for all."""
+    allowed_origins: CommaSeparated = ()
+    """Origins that a browser's WebSocket may come from besides the server's own; `*` for any."""
+
+    @field_validator("encryption_keys", "jwt_algorithms", "egress_allow", "allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _fernet(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        for number, key in enumerate(keys, 1):
+            try:
+                Fernet(key.get_secret_value())
+            except ValueError as error:
+                raise ValueError(
+                    f"key {number} is not a Fernet key: write 32 random bytes as URL-safe base64 (44 characters)"
+                ) from error
+        return keys
+
+    @field_validator("redis_url")
+    @classmethod
+    def _scheme(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value()
+        if text != "embedded" and not text.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("write `embedded`, or a URL that begins with redis://, rediss:// or unix://")
+        return url
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> Self:
+        if self.port == self.admin_port != 0:
+            raise ValueError("admin_port: must differ from port, whatever the two hosts are")
+        return self
+
+    @model_validator(mode="after")
+    def _unique_names(self) -> Self:
+        names = [key.name for key in self.api_keys]
+        if len(set(names)) < len(names):
+            # Several keys of one name are how a key is rotated; they must then agree on what they may do.
+            scopes = {key.name: key.scopes for key in self.api_keys}
+            if any(scopes[key.name] != key.scopes for key in self.api_keys):
+                raise ValueError("api_keys: keys of the same name must have the same scopes")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  no .env files: one way in
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, then environment, then `…_FILE`."""
+        return init_settings, env_settings, _Files(settings_cls)

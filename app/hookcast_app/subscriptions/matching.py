@@ -1,0 +1,177 @@
+"""Which subscriptions an event goes to. Pure: an index made once from a configuration, and no I/O."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import msgspec
+
+from hookcast_core.configuration import Entry
+from hookcast_core.filters import EventContext, Filter, FilterError, compile_filter, event_context, measure
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class Matchable(Protocol):
+    """What matching looks at of an event; `data_json` is JSON text, or None for an event without JSON data."""
+
+    @property
+    def type(self) -> str:
+        """The event type."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """The CloudEvents source."""
+        ...
+
+    @property
+    def subject(self) -> str | None:
+        """The subject, if any."""
+        ...
+
+    @property
+    def time(self) -> str:
+        """RFC 3339."""
+        ...
+
+    @property
+    def data_json(self) -> bytes | None:
+        """The data as JSON text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The subscriptions that take an event, and by UID why a filter could not be evaluated (which is no match)."""
+
+    entries: list[Entry]
+    errors: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A subscription in the index; `position` keeps the order in which entries were given."""
+
+    position: int
+    entry: Entry
+    filter: Filter | None
+
+
+class Matcher:
+    """The index of one configuration; immutable, usable in any thread, lives as long as the configuration.
+
+    A lookup costs the event type's dots and the candidates, whatever the number of subscriptions. InvalidInput if an
+    entry's filter does not hold, which a resolved entry's does.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.by_uid: Mapping[str, Entry] = MappingProxyType({entry.uid: entry for entry in entries})
+        self._every: list[_Candidate] = []
+        self._exact: dict[str, list[_Candidate]] = {}
+        self._below: dict[str, list[_Candidate]] = {}
+        for position, entry in enumerate(self.by_uid.values()):
+            expression = entry.spec.events.filter
+            compiled = compile_filter(expression) if expression is not None else None
+            self._add(_Candidate(position, entry, compiled))
+
+    def _add(self, candidate: _Candidate) -> None:
+        for pattern in dict.fromkeys(candidate.entry.spec.events.types):
+            if pattern == "*":
+                self._every.append(candidate)
+            elif pattern.endswith(".*"):
+                self._below.setdefault(pattern[:-1], []).append(candidate)
+            else:
+                self._exact.setdefault(pattern, []).append(candidate)
+
+    def candidates(self, type: str) -> list[Entry]:  # noqa: A002  the attribute's name
+        """The subscriptions whose event types fit, before their filters; each once, in the order of the entries."""
+        return [candidate.entry for candidate in self._candidates(type)]
+
+    def needs_data(self, type: str) -> bool:  # noqa: A002  the attribute's name
+        """Whether matching an event of that type looks at its data: then a large one is better matched off the loop."""
+        return any(candidate.filter for candidate in self._candidates(type))
+
+    def match(self, event: Matchable) -> Matches:
+        """The subscriptions that take the event. Its data is decoded only if a filter asks, and once."""
+        candidates = self._candidates(event.type)
+        filters = {candidate.filter for candidate in candidates if candidate.filter is not None}
+        if not filters:
+            return Matches([candidate.entry for candidate in candidates])
+        try:
+            context = _context(event, filters)
+        except FilterError as error:
+            return _without_filters(candidates, str(error))
+        return _evaluate(candidates, context)
+
+    def _candidates(self, event_type: str) -> list[_Candidate]:
+        groups = [group for group in self._groups(event_type) if group]
+        if len(groups) <= 1:
+            return groups[0] if groups else []
+        found = {candidate.position: candidate for group in groups for candidate in group}
+        return [found[position] for position in sorted(found)]
+
+    def _groups(self, event_type: str) -> Iterator[list[_Candidate] | None]:
+        yield self._every
+        yield self._exact.get(event_type)
+        if not self._below:
+            return
+        dot = event_type.find(".")
+        while dot >= 0:
+            yield self._below.get(event_type[: dot + 1])
+            dot = event_type.find(".", dot + 1)
+
+
+def _context(event: Matchable, filters: Iterable[Filter]) -> EventContext:
+    text = event.data_json
+    try:
+        data = msgspec.json.decode(text) if text else None
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise FilterError(f"the event's data cannot be given to filters: {error}") from None
+    if isinstance(data, dict):
+        data = _looked_at(data, filters)
+    return event_context(event.type, event.source, event.subject, event.time, data, measure(text or b""))
+
+
+def _looked_at(data: dict[str, Any], filters: Iterable[Filter]) -> dict[str, Any]:
+    """The members of data that any of the filters names: converting the others for CEL is most of a match's time."""
+    fields: set[str] = set()
+    for compiled in filters:
+        if compiled.fields is None:
+            return data
+        fields |= compiled.fields
+    return {name: value for name, value in data.items() if name in fields}
+
+
+def _without_filters(candidates: list[_Candidate], error: str) -> Matches:
+    return Matches(
+        [candidate.entry for candidate in candidates if candidate.filter is None],
+        {candidate.entry.uid: error for candidate in candidates if candidate.filter is not None},
+    )
+
+
+def _evaluate(candidates: list[_Candidate], context: EventContext) -> Matches:
+    """Evaluates each distinct filter once: the same expression is the same object."""
+    verdicts: dict[Filter, bool | str] = {}
+    entries: list[Entry] = []
+    errors: dict[str, str] = {}
+    for candidate in candidates:
+        verdict: bool | str = True
+        if candidate.filter is not None:
+            if candidate.filter not in verdicts:
+                verdicts[candidate.filter] = _verdict(candidate.filter, context)
+            verdict = verdicts[candidate.filter]
+        if verdict is True:
+            entries.append(candidate.entry)
+        elif verdict is not False:
+            errors[candidate.entry.uid] = verdict
+    return Matches(entries, errors)
+
+
+def _verdict(compiled: Filter, context: EventContext) -> bool | str:
+    """Whether the filter takes the event, or why it cannot say."""
+    try:
+        return compiled.matches(context)
+    except FilterError as error:
+        return str(error)

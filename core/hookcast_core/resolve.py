@@ -1,0 +1,167 @@
+"""From a subscription and its Secrets to an entry of the configuration. Pure: Secrets are looked up by a function.
+
+The one place where a specification is judged against the world around it, for the custom resource, the REST body and
+the YAML file alike.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hookcast_core.configuration import ClientCertificate, Entry, SigningKey, Source
+from hookcast_core.egress import EgressPolicy, parse_url
+from hookcast_core.errors import EgressDenied, InvalidInput, Reason
+from hookcast_core.filters import compile_filter
+from hookcast_core.names import check_header_value
+from hookcast_core.signing import parse_secret
+from hookcast_core.subscription import Endpoint, Header, SecretKeyRef, Subscription, epoch_ms
+
+MAX_CERTIFICATES = 65_536
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
+_PRIVATE_KEY = "PRIVATE KEY-----"
+
+SecretReader = Callable[[str], Mapping[str, bytes] | None]
+"""The data of the Secret of that name in the subscription's namespace; None if there is none (or it is not allowed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which subscription it is, and which version of it."""
+
+    uid: str
+    generation: int
+    namespace: str
+    name: str
+    source: Source
+
+
+def resolve(
+    identity: Identity,
+    spec: Subscription,
+    secrets: SecretReader,
+    policy: EgressPolicy,
+    generated_key: Callable[[Identity], str],
+    *,
+    prefix: str = "",
+) -> Entry:
+    """The entry that the dispatcher works from, with every reference resolved and every value checked.
+
+    InvalidInput with the field that is wrong, `prefix` before it (`spec.`): InvalidFilter, InvalidURL, EgressDenied
+    (literal addresses and schemes; names are judged at delivery), SecretNotFound, SecretKeyNotFound, InvalidSecret.
+    `generated_key` gives the HMAC key of a subscription that names none.
+    """
+    read = _Secrets(secrets, prefix)
+    if spec.events.filter is not None:
+        compile_filter(spec.events.filter, f"{prefix}events.filter")
+    tls = spec.endpoint.tls
+    return Entry(
+        uid=identity.uid,
+        generation=identity.generation,
+        namespace=identity.namespace,
+        name=identity.name,
+        source=identity.source,
+        spec=spec,
+        url=_url(spec.endpoint, read, policy),
+        headers=tuple(
+            _header(header, f"endpoint.headers[{i}]", read) for i, header in enumerate(spec.endpoint.headers)
+        ),
+        signing_keys=_signing_keys(spec, read) or (_generated(generated_key(identity)),),
+        ca_certificate=_authorities(tls.ca_secret_ref, read) if tls and tls.ca_secret_ref else None,
+        client_certificate=_client_certificate(tls.client_certificate_secret_ref.name, read)
+        if tls and tls.client_certificate_secret_ref
+        else None,
+    )
+
+
+class _Secrets:
+    """Reads values of Secrets and says which field referred to what is missing."""
+
+    def __init__(self, reader: SecretReader, prefix: str) -> None:
+        self._reader = reader
+        self.prefix = prefix
+
+    def text(self, name: str, key: str, field: str) -> str:
+        data = self._reader(name)
+        if data is None:
+            raise InvalidInput(Reason.SECRET_NOT_FOUND, self.prefix + field, f"there is no Secret {name}")
+        if key not in data:
+            raise InvalidInput(Reason.SECRET_KEY_NOT_FOUND, self.prefix + field, f"the Secret {name} has no key {key}")
+        try:
+            # A line break at the end comes from editors and shells, and is no part of any of these values.
+            return data[key].decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise self.invalid(field, f"{key} of the Secret {name} is not UTF-8 text") from None
+
+    def of(self, reference: SecretKeyRef, field: str) -> str:
+        return self.text(reference.name, reference.key, field)
+
+    def invalid(self, field: str, detail: str) -> InvalidInput:
+        return InvalidInput(Reason.INVALID_SECRET, self.prefix + field, detail)
+
+
+def _url(endpoint: Endpoint, read: _Secrets, policy: EgressPolicy) -> str:
+    if endpoint.url_secret_ref is None:
+        return _judged(endpoint.url or "", f"{read.prefix}endpoint.url", policy)
+    field = "endpoint.urlSecretRef"
+    text = read.of(endpoint.url_secret_ref, field)
+    try:
+        return _judged(text, read.prefix + field, policy)
+    except EgressDenied:
+        # The message names the host, which is part of the secret.
+        raise EgressDenied("the URL in the Secret may not be reached", field=read.prefix + field) from None
+    except InvalidInput as error:
+        raise InvalidInput(error.reason, read.prefix + field, "the text in the Secret is not a usable URL") from None
+
+
+def _judged(text: str, field: str, policy: EgressPolicy) -> str:
+    url = parse_url(text, field=field)
+    try:
+        policy.check_url(url)
+    except EgressDenied as denied:
+        raise EgressDenied(denied.detail, field=field) from None
+    return str(url)
+
+
+def _header(header: Header, field: str, read: _Secrets) -> tuple[str, str]:
+    if header.value_from is None:
+        return header.name, header.value or ""
+    field += ".valueFrom"
+    value = read.of(header.value_from.secret_key_ref, field)
+    try:
+        return header.name, check_header_value(value)
+    except ValueError as error:
+        raise read.invalid(field, str(error)) from None
+
+
+def _signing_keys(spec: Subscription, read: _Secrets) -> tuple[SigningKey, ...]:
+    keys = []
+    for index, reference in enumerate(spec.signing.keys):
+        field = f"signing.keys[{index}].secretRef"
+        text = read.of(reference.secret_ref, field)
+        key = parse_secret(text, field=read.prefix + field)
+        if key.algorithm != reference.algorithm or not key.can_sign:
+            raise read.invalid(field, f"the key in the Secret is no private key for {reference.algorithm}")
+        expires = None if reference.expires_at is None else epoch_ms(reference.expires_at)
+        keys.append(SigningKey.model_validate({"algorithm": key.algorithm, "secret": text, "expires_at": expires}))
+    return tuple(keys)
+
+
+def _generated(secret: str) -> SigningKey:
+    key = parse_secret(secret, field="signing.keys")
+    return SigningKey.model_validate({"algorithm": key.algorithm, "secret": secret})
+
+
+def _authorities(reference: SecretKeyRef, read: _Secrets) -> str:
+    field = "endpoint.tls.caSecretRef"
+    return _pem(read.of(reference, field), _CERTIFICATE, field, read)
+
+
+def _client_certificate(name: str, read: _Secrets) -> ClientCertificate:
+    field = "endpoint.tls.clientCertificateSecretRef"
+    chain = _pem(read.text(name, "tls.crt", field), _CERTIFICATE, field, read)
+    return ClientCertificate(chain=chain, key=_pem(read.text(name, "tls.key", field), _PRIVATE_KEY, field, read))
+
+
+def _pem(text: str, marker: str, field: str, read: _Secrets) -> str:
+    if marker not in text or len(text) > MAX_CERTIFICATES:
+        raise read.invalid(field, f"the Secret holds no PEM text with {marker.strip('-')}")
+    return text

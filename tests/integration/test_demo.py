@@ -1,0 +1,274 @@
+"""What `make run` starts, as a real process: what a newcomer sees, what they copy, and that nothing is left of it."""
+
+import os
+import pty
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.standin_process import PATIENCE, environment, until
+
+COMMAND = [sys.executable, "-m", "hookcast_app.demo"]
+READY = "Ctrl-C ends it."
+ENDS_WITHIN = 5.0
+
+
+class Demo:
+    """A running demo; its process leads a group, as a shell's foreground job does."""
+
+    def __init__(self, process: subprocess.Popen[bytes], directory: Path) -> None:
+        self.process = process
+        self.directory = directory
+
+    @property
+    def text(self) -> str:
+        """What it has written to the terminal so far."""
+        return (self.directory / "out").read_text(encoding="utf-8").replace("\r\n", "\n")
+
+    def says(self, pattern: str) -> re.Match[str]:
+        """The first match in what it writes, when it comes."""
+
+        def look() -> re.Match[str] | None:
+            found = re.search(pattern, self.text, re.MULTILINE)
+            assert found or self.process.poll() is None, self.text + (self.directory / "err").read_text()
+            return found
+
+        return until(look)
+
+    @property
+    def url(self) -> str:
+        """The server's."""
+        return self.says(r"running at (\S+)")[1]
+
+    def ends(self, signal_number: int) -> float:
+        """Signals the whole group, as a terminal does; seconds until the process has ended, with status 0."""
+        began = time.monotonic()
+        os.killpg(self.process.pid, signal_number)
+        assert self.process.wait(PATIENCE) == 0, (self.directory / "err").read_text()
+        return time.monotonic() - began
+
+
+def settings(directory: Path) -> dict[str, str]:
+    """Free ports and a data directory of its own."""
+    ports = dict.fromkeys(("HOOKCAST_PORT", "HOOKCAST_ADMIN_PORT", "HOOKCAST_RECEIVER_PORT"), "0")
+    return environment({**ports, "HOOKCAST_DATA_DIR": str(directory / "data")})
+
+
+@contextmanager
+def running(directory: Path) -> Iterator[Demo]:
+    """The demo with its output in files. Killed at the end if it still runs."""
+    with (directory / "out").open("wb") as out, (directory / "err").open("wb") as err:
+        process = subprocess.Popen(
+            COMMAND, stdout=out, stderr=err, env=settings(directory), cwd=directory, start_new_session=True
+        )
+    try:
+        yield Demo(process, directory)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def left_over(directory: Path) -> list[str]:
+    """Command lines of live processes that name the directory: the embedded Redis is one while it runs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue  # it ended while we looked
+            if str(directory) in command:
+                found.append(command)
+    return found
+
+
+def test_the_first_event_is_seen_as_webhooks_and_over_a_websocket(tmp_path: Path) -> None:
+    """Within 5 s of the start, and what is printed is short, in order and without a warning."""
+    began = time.monotonic()
+    with running(tmp_path) as demo:
+        demo.says(READY)
+
+        assert time.monotonic() - began < 5
+        data = re.escape('{"id":1,"amount":120}')
+        assert demo.says(rf"^webhook verified: POST /webhooks/orders order\.created {data}$")
+        assert demo.says(rf"^webhook verified: POST /webhooks/big-orders order\.created {data}$")
+        assert demo.says(rf"^websocket: +orders ← order\.created {data}$")
+        assert len(demo.text.splitlines()) < 20
+        assert (tmp_path / "err").read_text() == ""
+
+
+def test_the_printed_lines_work(tmp_path: Path) -> None:
+    """The printed curl publishes, the printed URL shows the event live, and so does the terminal."""
+    with running(tmp_path) as demo:
+        _, *words = shlex.split(demo.says(r"^  (curl .*)$")[1])
+        stream_url = demo.says(r"^  (http://\S+/sse/orders)$")[1]
+        url, options = words[0], list(zip(words[1::2], words[2::2], strict=True))
+        headers = dict(value.split(": ", 1) for name, value in options if name == "-H")
+
+        with httpx.stream("GET", stream_url, timeout=PATIENCE) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            answer = httpx.post(url, headers=headers, content=dict(options)["-d"])
+            event = next(line for line in lines if line.startswith("data:"))
+
+        assert answer.status_code == 202
+        assert '"amount": 250' in event
+        assert demo.says(r'^webhook verified: POST /webhooks/orders order\.created \{"id":2,"amount":250\}$')
+        assert demo.says(r'^websocket: +orders ← order\.created \{"id":2,"amount":250\}$')
+
+
+def test_a_webhook_that_nobody_signed_is_told_apart(tmp_path: Path) -> None:
+    """What anybody posts to the receiver is refused and shown as not verified."""
+    with running(tmp_path) as demo:
+        demo.says(READY)
+        manifest = (tmp_path / "data" / "samples" / "orders.yaml").read_text()
+        receiver = re.search(r"url: (http://\S+)/webhooks/orders", manifest)
+        assert receiver is not None
+
+        answer = httpx.post(f"{receiver[1]}/webhooks/orders", json={"type": "order.created"})
+
+        assert answer.status_code == 401
+        assert demo.says(r"^webhook NOT verified: POST /webhooks/orders: .*webhook-")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_quickly_and_leaves_nothing_running(tmp_path: Path, number: int) -> None:
+    """A signal to the whole process group: status 0 in under 5 s, no process left, nothing complained about."""
+    with running(tmp_path) as demo:
+        demo.says(READY)
+        assert left_over(tmp_path)
+
+        assert demo.ends(number) < ENDS_WITHIN
+
+        assert left_over(tmp_path) == []
+        assert (tmp_path / "err").read_text() == ""
+
+
+def test_it_starts_after_an_earlier_one_was_killed(tmp_path: Path) -> None:
+    """SIGKILL in full flight: the next start finds everything free and delivers at once."""
+    with running(tmp_path) as first:
+        first.says(READY)
+        first.process.kill()
+        first.process.wait()
+
+    with running(tmp_path) as second:
+        began = time.monotonic()
+        second.says(READY)
+
+        assert time.monotonic() - began < ENDS_WITHIN
+        assert second.ends(signal.SIGINT) < ENDS_WITHIN
+    assert left_over(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["HOOKCAST_PORT", "HOOKCAST_ADMIN_PORT", "HOOKCAST_RECEIVER_PORT"])
+def test_a_port_in_use_is_told_in_one_line(tmp_path: Path, name: str) -> None:
+    """It names the port and what to type instead, with status 2."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+
+        done = subprocess.run(
+            COMMAND, env=settings(tmp_path) | {name: port}, cwd=tmp_path, capture_output=True, text=True,
+            timeout=PATIENCE, check=False,
+        )  # fmt: skip
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"hookcast: 127.0.0.1:{port} is in use: stop what listens there, or choose another port: {name}=0 make run\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"HOOKCAST_PORT": "many"}, "hookcast: HOOKCAST_PORT: "),
+        ({"HOOKCAST_RECEIVER_PORT": "65536"}, "hookcast: HOOKCAST_RECEIVER_PORT: write a port from 0"),
+        (
+            {"HOOKCAST_API_KEYS": '[{"name": "r", "key": "0123456789abcdef", "scopes": ["read"]}]'},
+            "hookcast: HOOKCAST_API_KEYS: no key has the scope events:write",
+        ),
+        ({"HOOKCAST_DATA_DIR": "/dev/null/data"}, "hookcast: HOOKCAST_DATA_DIR: cannot write to /dev/null/data"),
+    ],
+)
+def test_a_setting_that_does_not_hold_is_told_in_one_line(tmp_path: Path, wrong: dict[str, str], told: str) -> None:
+    """What the environment sets is checked as for `hookcast serve`, with status 2."""
+    done = subprocess.run(
+        COMMAND, env=settings(tmp_path) | wrong, cwd=tmp_path, capture_output=True, text=True,
+        timeout=PATIENCE, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(told)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_data_directory_in_use_is_told_in_one_line(tmp_path: Path) -> None:
+    """Two demos in one checkout: the second one says so."""
+    with running(tmp_path) as demo:
+        demo.says(READY)
+
+        done = subprocess.run(
+            COMMAND, env=settings(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("hookcast: HOOKCAST_DATA_DIR: another Hookcast server runs on ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_it_ends_when_nobody_reads_any_more(tmp_path: Path) -> None:
+    """`make run | head -1`: an orderly end without a traceback."""
+    with subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=settings(tmp_path), cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+
+        assert process.wait(PATIENCE) == 0
+        assert process.stderr.read() == b""
+    assert left_over(tmp_path) == []
+
+
+def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
+    """With a terminal of its own and the key itself: it ends, and the terminal shows no traceback."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execve(COMMAND[0], COMMAND, settings(tmp_path))  # noqa: S606  in the child, in place of the test runner
+    shown = b""
+    while READY.encode() not in shown:
+        shown += os.read(terminal, 4096)
+    began = time.monotonic()
+
+    os.write(terminal, b"\x03")
+
+    shown += _rest(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert time.monotonic() - began < ENDS_WITHIN
+    assert b"Traceback" not in shown
+    assert left_over(tmp_path) == []
+
+
+def _rest(terminal: int) -> bytes:
+    """What is written until the other side closes (the kernel then says EIO)."""
+    shown = b""
+    try:
+        while some := os.read(terminal, 4096):
+            shown += some
+    except OSError:
+        pass
+    return shown
