@@ -175,7 +175,6 @@ def _event(attributes: Attributes, context: Context, *, strict: bool, place: int
     specversion = attributes.pop("specversion", None if strict else "")
     if specversion not in {None, _SPECVERSION}:
         raise invalid("specversion", "must be present and `1.0`")
-    given = _digest(attributes)
     known, channels, extensions = _sorted_out(attributes, strict=strict and specversion is None)
     data, data_base64 = _data(attributes)
     if "type" not in known:
@@ -198,7 +197,7 @@ def _event(attributes: Attributes, context: Context, *, strict: bool, place: int
         channels=channels,
         extensions=extensions,
         hops=context.hops,
-        given=given if chosen else None,
+        given=_digest(attributes) if chosen else None,
     )
 
 

@@ -51,7 +51,10 @@ class Events:
         ids.
         """
         publications = [await self._prepare(event, correlation_id) for event in events]
-        verdicts = await asyncio.gather(*map(self._enqueue, publications))
+        if len(publications) == 1:  # the usual case, and gather costs as much as all the rest here
+            verdicts = [await self._enqueue(publications[0])]
+        else:
+            verdicts = await asyncio.gather(*map(self._enqueue, publications))
         return [
             self._answer(event, publication, verdict)
             for event, publication, verdict in zip(events, publications, verdicts, strict=True)
