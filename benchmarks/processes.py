@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -117,3 +118,9 @@ def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("a process of the benchmark did not become ready")
         time.sleep(0.02)
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens on a port of the loopback interface."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

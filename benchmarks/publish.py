@@ -40,7 +40,8 @@ async def reference(_scope: Scope, receive: Receive, send: Send) -> None:
 def running_reference() -> Iterator[Running]:
     """The reference on core 0."""
     command = [sys.executable, "-m", "uvicorn", "benchmarks.publish:reference", "--port", str(REFERENCE_PORT)]
-    command += ["--no-access-log", "--log-level", "warning", "--lifespan", "off", "--loop", "uvloop", "--http", "httptools"]
+    command += ["--no-access-log", "--log-level", "warning", "--lifespan", "off"]
+    command += ["--loop", "uvloop", "--http", "httptools"]
     with process(command, SERVER_CPU) as child:
         wait_for(lambda: is_open(REFERENCE_PORT))
         yield Running(child.pid, REFERENCE_PORT)
@@ -71,12 +72,16 @@ def run(requests: int = 8_000, rounds: int = 3) -> dict[str, object]:
     os.sched_setaffinity(0, {LOAD_CPU})
     single, batch = json.dumps(EVENT).encode(), json.dumps([EVENT] * 100).encode()
     figures: dict[str, list[tuple[float, float]]] = {"single": [], "batch_of_100": [], "reference": []}
-    with valkey(LOAD_CPU) as (_, url), tempfile.TemporaryDirectory() as directory, running_reference() as bare:
-        with hookcast(SERVER_CPU, 18_420, ROLE="api", REDIS_URL=url, DATA_DIR=directory) as server:
-            for _ in range(rounds):
-                figures["reference"].append(uvloop.run(posts(bare, single, requests)))
-                figures["single"].append(uvloop.run(posts(server, single, requests)))
-                figures["batch_of_100"].append(uvloop.run(posts(server, batch, requests // 20)))
+    with (
+        valkey(LOAD_CPU) as (_, url),
+        tempfile.TemporaryDirectory() as directory,
+        running_reference() as bare,
+        hookcast(SERVER_CPU, 18_420, ROLE="api", REDIS_URL=url, DATA_DIR=directory) as server,
+    ):
+        for _ in range(rounds):
+            figures["reference"].append(uvloop.run(posts(bare, single, requests)))
+            figures["single"].append(uvloop.run(posts(server, single, requests)))
+            figures["batch_of_100"].append(uvloop.run(posts(server, batch, requests // 20)))
     return {
         name: {
             "requests_per_second": round(statistics.median(rate for rate, _ in values)),

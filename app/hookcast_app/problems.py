@@ -32,6 +32,7 @@ _STATUS: Mapping[Reason, int] = {
     Reason.NOT_FOUND: 404,
     Reason.METHOD_NOT_ALLOWED: 405,
     Reason.EVENT_ID_REUSED: 409,
+    Reason.REQUEST_TIMEOUT: 408,
     Reason.TOO_LARGE: 413,
     Reason.UNSUPPORTED_MEDIA_TYPE: 415,
     Reason.INTERNAL: 500,

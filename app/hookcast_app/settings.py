@@ -25,7 +25,9 @@ class ApiKey(BaseModel):
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Shown in logs and, as `/keys/<name>`, as the source of events that name none."""
     key: SecretStr = Field(min_length=16)
+    """At least 16 characters."""
     scopes: frozenset[Literal["events:write", "subscriptions:write", "read", "realtime:publish", "admin"]]
+    """What it may be used for."""
 
 
 class ChannelOptions(BaseModel):
@@ -103,6 +105,7 @@ class Settings(BaseSettings):
     Not given and with the embedded Redis it is 2, so that Ctrl-C is quick.
     """
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged. Attempts are not logged one by one: `GET /api/v1/deliveries` has them."""
     log_format: Literal["auto", "json", "text"] = "auto"
     """`auto` is text on a terminal and JSON elsewhere."""
 
@@ -114,6 +117,7 @@ class Settings(BaseSettings):
 
     # Who may do what
     api_keys: tuple[ApiKey, ...] = ()
+    """JSON list of keys that services send; several of one name are how a key is rotated."""
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Fernet keys, newest first, for secrets at rest."""
     jwt_secret: SecretStr | None = None
@@ -123,7 +127,9 @@ class Settings(BaseSettings):
     jwt_algorithms: CommaSeparated = ("HS256",)
     """Algorithms accepted; never chosen by the token."""
     jwt_audience: str | None = None
+    """What a token's `aud` must hold; without it a token with an audience is refused."""
     jwt_issuer: str | None = None
+    """What a token's `iss` must be; without it any."""
 
     # Events and webhooks
     max_event_bytes: int = Field(default=262_144, ge=1_024, le=16_777_216)

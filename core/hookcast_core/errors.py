@@ -28,6 +28,7 @@ class Reason(StrEnum):
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     UNSUPPORTED_MEDIA_TYPE = "UnsupportedMediaType"
     TOO_LARGE = "TooLarge"
+    REQUEST_TIMEOUT = "RequestTimeout"
     UNAVAILABLE = "Unavailable"
     INTERNAL = "Internal"
     # Events

@@ -5,9 +5,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from tests.integration.standin_process import refused, served
 
 from hookcast_app import cli
+from tests.integration.standin_process import refused, served
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from standardwebhooks import Webhook
-from tests.support.app import API_KEY, READER_KEY, SIGNING_SECRET, RunningApp, eventually, running_app, settings_for
-from tests.support.receiver import Receiver, Reply, Request
 
 from hookcast_app.redis import Keys
+from tests.support.app import API_KEY, READER_KEY, SIGNING_SECRET, RunningApp, eventually, running_app, settings_for
+from tests.support.receiver import Receiver, Reply, Request
 
 FAST = {"retry": {"schedule": ["0s", "0s"]}}
 

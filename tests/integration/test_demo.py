@@ -79,6 +79,13 @@ def running(directory: Path) -> Iterator[Demo]:
             process.wait()
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """One demo for the tests that only look at it and publish."""
+    with running(tmp_path_factory.mktemp("demo")) as demo:
+        yield demo
+
+
 def left_over(directory: Path) -> list[str]:
     """Command lines of live processes that name the directory: the embedded Redis is one while it runs."""
     found = []
@@ -101,45 +108,44 @@ def test_the_first_event_is_seen_as_webhooks_and_over_a_websocket(tmp_path: Path
 
         assert time.monotonic() - began < 5
         data = re.escape('{"id":1,"amount":120}')
-        assert demo.says(rf"^webhook verified: POST /webhooks/orders order\.created {data}$")
-        assert demo.says(rf"^webhook verified: POST /webhooks/big-orders order\.created {data}$")
-        assert demo.says(rf"^websocket: +orders ← order\.created {data}$")
+        demo.says(rf"^webhook verified: POST /webhooks/orders order\.created {data}$")
+        demo.says(rf"^webhook verified: POST /webhooks/big-orders order\.created {data}$")
+        demo.says(rf"^websocket: +orders ← order\.created {data}$")
         assert len(demo.text.splitlines()) < 20
         assert (tmp_path / "err").read_text() == ""
 
 
-def test_the_printed_lines_work(tmp_path: Path) -> None:
+def test_the_printed_lines_work(shared: Demo) -> None:
     """The printed curl publishes, the printed URL shows the event live, and so does the terminal."""
-    with running(tmp_path) as demo:
-        _, *words = shlex.split(demo.says(r"^  (curl .*)$")[1])
-        stream_url = demo.says(r"^  (http://\S+/sse/orders)$")[1]
-        url, options = words[0], list(zip(words[1::2], words[2::2], strict=True))
-        headers = dict(value.split(": ", 1) for name, value in options if name == "-H")
+    shared.says(READY)
+    _, url, *words = shlex.split(shared.says(r"^  (curl .*)$")[1])
+    stream_url = shared.says(r"^  (http://\S+/sse/orders)$")[1]
+    options = list(zip(words[::2], words[1::2], strict=True))
+    headers = dict(value.split(": ", 1) for name, value in options if name == "-H")
 
-        with httpx.stream("GET", stream_url, timeout=PATIENCE) as stream:
-            lines = stream.iter_lines()
-            next(lines)
-            answer = httpx.post(url, headers=headers, content=dict(options)["-d"])
-            event = next(line for line in lines if line.startswith("data:"))
+    with httpx.stream("GET", stream_url, timeout=PATIENCE) as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        answer = httpx.post(url, headers=headers, content=dict(options)["-d"])
+        event = next(line for line in lines if line.startswith("data:"))
 
-        assert answer.status_code == 202
-        assert '"amount": 250' in event
-        assert demo.says(r'^webhook verified: POST /webhooks/orders order\.created \{"id":2,"amount":250\}$')
-        assert demo.says(r'^websocket: +orders ← order\.created \{"id":2,"amount":250\}$')
+    assert answer.status_code == 202
+    assert '"amount": 250' in event
+    shared.says(r'^webhook verified: POST /webhooks/orders order\.created \{"id":2,"amount":250\}$')
+    shared.says(r'^websocket: +orders ← order\.created \{"id":2,"amount":250\}$')
 
 
-def test_a_webhook_that_nobody_signed_is_told_apart(tmp_path: Path) -> None:
+def test_a_webhook_that_nobody_signed_is_told_apart(shared: Demo) -> None:
     """What anybody posts to the receiver is refused and shown as not verified."""
-    with running(tmp_path) as demo:
-        demo.says(READY)
-        manifest = (tmp_path / "data" / "samples" / "orders.yaml").read_text()
-        receiver = re.search(r"url: (http://\S+)/webhooks/orders", manifest)
-        assert receiver is not None
+    shared.says(READY)
+    manifest = (shared.directory / "data" / "samples" / "orders.yaml").read_text()
+    receiver = re.search(r"url: (http://\S+)/webhooks/orders", manifest)
+    assert receiver is not None
 
-        answer = httpx.post(f"{receiver[1]}/webhooks/orders", json={"type": "order.created"})
+    answer = httpx.post(f"{receiver[1]}/webhooks/orders", json={"type": "order.created"})
 
-        assert answer.status_code == 401
-        assert demo.says(r"^webhook NOT verified: POST /webhooks/orders: .*webhook-")
+    assert answer.status_code == 401
+    shared.says(r"^webhook NOT verified: POST /webhooks/orders: .*webhook-")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -244,10 +250,13 @@ def test_it_ends_when_nobody_reads_any_more(tmp_path: Path) -> None:
 
 def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
     """With a terminal of its own and the key itself: it ends, and the terminal shows no traceback."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(tmp_path)
-        os.execve(COMMAND[0], COMMAND, settings(tmp_path))  # noqa: S606  in the child, in place of the test runner
+    terminal, inside = pty.openpty()
+    # A session's leader gets the first terminal that it opens as its own, so that the key becomes a signal.
+    script = 'exec "$@" <"$0" >"$0" 2>&1'
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", script, os.ttyname(inside), *COMMAND],
+        env=settings(tmp_path), cwd=tmp_path, start_new_session=True,
+    )  # fmt: skip
     shown = b""
     while READY.encode() not in shown:
         shown += os.read(terminal, 4096)
@@ -255,10 +264,11 @@ def test_ctrl_c_on_a_terminal(tmp_path: Path) -> None:
 
     os.write(terminal, b"\x03")
 
-    shown += _rest(terminal)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
+    assert process.wait(PATIENCE) == 0
     assert time.monotonic() - began < ENDS_WITHIN
+    os.close(inside)
+    shown += _rest(terminal)
+    os.close(terminal)
     assert b"Traceback" not in shown
     assert left_over(tmp_path) == []
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from tests.integration.standin_process import group_members
 
 from hookcast_app.redis import EmbeddedRedis
 from hookcast_app.redis.binary import Binary
@@ -15,6 +14,7 @@ from hookcast_app.redis.child import Child
 from hookcast_app.redis.locks import lock
 from hookcast_app.redis.places import prepare_places
 from hookcast_core.errors import InvalidInput
+from tests.integration.standin_process import group_members
 
 MODULE = "hookcast_app.redis.embedded"
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from tests.integration.standin_process import group_members, refused, served, until
 
 from hookcast_app.redis import EmbeddedRedis, create_redis
 from hookcast_app.redis.binary import Binary, find_binary
 from hookcast_app.redis.embedded import RedisDied
 from hookcast_app.redis.locks import lock
 from hookcast_core.errors import InvalidInput, Reason
+from tests.integration.standin_process import group_members, refused, served, until
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 from redis.asyncio import Redis
+
 from tests.support.app import API_KEY, RunningApp, running_app, settings_for
 
 JSON = {"content-type": "application/json"}

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
-from tests.support.valkey import running_valkey
 
 from hookcast_app.health import RedisWatch
 from hookcast_app.redis import ServerState, check_server, create_redis, first_contact, translated
 from hookcast_app.redis.state import ALIVE_KEY, INSTANCE_KEY, SCHEMA_KEY
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
+from tests.support.valkey import running_valkey
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.integration.standin_process import served, until
 from websockets.sync.client import connect
+
+from tests.integration.standin_process import served, until
 
 EXTERNAL = {"HOOKCAST_REDIS_URL": "redis://127.0.0.1:1", "HOOKCAST_DRAIN_DELAY": "0"}
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import structlog
 
 from hookcast_app.configuration.current import CurrentConfiguration
-from hookcast_app.subscriptions.files import Loaded, load, watch
-from hookcast_app.subscriptions.keys import generated_key
+from hookcast_app.subscriptions import Loaded, generated_key, load, watch
 from hookcast_core.egress import EgressPolicy
 
 _log = structlog.get_logger("hookcast.configuration")

@@ -8,8 +8,7 @@ from redis.asyncio import Redis
 
 from hookcast_app.delivery.models import Attempt, Place, Record, delivery_id
 from hookcast_app.delivery.request import message_id
-from hookcast_app.events.encoding import Stored
-from hookcast_app.events.models import timestamp
+from hookcast_app.events import Stored, timestamp
 from hookcast_app.redis import Keys, translated
 
 SCAN_AT_MOST = 1_000

@@ -7,7 +7,7 @@ from base64 import b32encode
 from dataclasses import dataclass
 from hashlib import sha256
 
-from hookcast_app.events.encoding import Stored, data_of
+from hookcast_app.events import Stored, data_of
 from hookcast_core.configuration import Entry
 from hookcast_core.egress import Url, parse_url
 from hookcast_core.signing import Key, github_signature, parse_secret, sign

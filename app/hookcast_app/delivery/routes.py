@@ -10,7 +10,7 @@ from hookcast_app.auth import ApiKeys
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.history import PLACES_READ, History, Known, shown_delivery, shown_event
 from hookcast_app.delivery.models import Place, split_delivery_id
-from hookcast_app.events.models import event_ref
+from hookcast_app.events import event_ref
 from hookcast_core.configuration import Entry
 from hookcast_core.errors import InvalidInput, Reason
 

@@ -8,7 +8,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from hookcast_app.delivery.models import Record
-from hookcast_app.events.encoding import Stored
+from hookcast_app.events import Stored
 from hookcast_app.redis import Keys, Script, translated
 
 _turn = Script("hookcast_app.delivery", "turn.lua")

@@ -14,14 +14,14 @@ from hookcast_app.events.cloudevents import Batch, Context, read_events, too_lar
 from hookcast_app.events.models import Accepted, Event
 from hookcast_app.events.openapi import PUBLISH
 from hookcast_app.events.service import Events
-from hookcast_app.observability import Metrics, current_correlation_id
-from hookcast_app.observability.correlation import ROUTE_KEY
+from hookcast_app.observability import ROUTE_KEY, Metrics, current_correlation_id
 from hookcast_app.problems import Problem, problem_for, problem_response
 from hookcast_core.errors import HookcastError, InvalidInput, Reason
 
 PATH = "/api/v1/events"
 BATCH_FACTOR = 16
 """A batch's body may be so many times as large as an event."""
+BODY_SECONDS = 30.0
 LINGER_SECONDS = 1.0
 LINGER_BYTES = 1_048_576
 _MAX_IDEMPOTENCY_KEY = 255
@@ -45,12 +45,22 @@ class RequestBody:
         """
         if announced.isdecimal() and int(announced) > limit:
             raise too_large(int(announced), limit)
-        body = bytearray()
-        while not self.is_complete:
-            body += await self._next()
-            if len(body) > limit:
-                raise too_large(None, limit)
+        body = bytearray(await self._next())
+        if not self.is_complete:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    await self._read_on(body, limit)
+            except TimeoutError as error:
+                raise InvalidInput(
+                    Reason.REQUEST_TIMEOUT, None, f"the body did not arrive within {BODY_SECONDS:.0f} s"
+                ) from error
+        if len(body) > limit:
+            raise too_large(None, limit)
         return bytes(body)
+
+    async def _read_on(self, body: bytearray, limit: int) -> None:
+        while not self.is_complete and len(body) <= limit:
+            body += await self._next()
 
     async def linger(self) -> None:
         """Reads on and forgets, for LINGER_SECONDS and LINGER_BYTES at most."""

@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 import uvloop
-from tests.integration.outgoing.endpoint import Endpoint, Respond
 
 from hookcast_app.outgoing import HttpClient
 from hookcast_core.egress import EgressPolicy
+from tests.integration.outgoing.endpoint import Endpoint, Respond
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

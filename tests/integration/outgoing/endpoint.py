@@ -133,7 +133,7 @@ async def hang(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> N
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition; TimeoutError after five seconds."""
     async with asyncio.timeout(5):
-        while not condition():  # noqa: ASYNC110  the condition is the other side's
+        while not condition():
             await asyncio.sleep(0.002)
 
 

@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+
+from hookcast_app.outgoing import AttemptFailed, HttpClient
+from hookcast_core.errors import Reason
 from tests.integration.outgoing.endpoint import (
     OK,
     Endpoint,
@@ -15,9 +18,6 @@ from tests.integration.outgoing.endpoint import (
     scripted,
     until,
 )
-
-from hookcast_app.outgoing import AttemptFailed, HttpClient
-from hookcast_core.errors import Reason
 
 HEADERS = b"content-type: application/json\r\nwebhook-id: msg_1\r\n"
 Serve = Callable[..., Awaitable[Endpoint]]

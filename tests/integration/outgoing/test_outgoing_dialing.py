@@ -6,7 +6,6 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
-from tests.integration.outgoing.endpoint import Endpoint, answer, answer_and_close, open_files, until
 
 from hookcast_app.outgoing import AttemptFailed, HttpClient, SystemResolver
 from hookcast_app.outgoing import resolver as resolver_module
@@ -14,6 +13,7 @@ from hookcast_app.outgoing.dialer import _connect_failure
 from hookcast_app.outgoing.resolver import MAX_ENTRIES, system_addresses
 from hookcast_core.egress import Url, parse_url
 from hookcast_core.errors import Reason
+from tests.integration.outgoing.endpoint import Endpoint, answer, answer_and_close, open_files, until
 
 Serve = Callable[..., Awaitable[Endpoint]]
 MakeClient = Callable[..., HttpClient]

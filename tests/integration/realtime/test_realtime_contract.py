@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import websockets
-from tests.integration.realtime.server import PATIENCE, Server, client, serving, token, until
 
 from hookcast_app.realtime.connection import Timing
 from hookcast_app.realtime.protocol import MAX_MESSAGE
 from hookcast_app.realtime.session import MAX_SUBSCRIPTIONS, Effect, Session
+from tests.integration.realtime.server import PATIENCE, Server, client, serving, token, until
 
 
 async def test_connect_is_answered_with_what_clients_need(server: Server) -> None:

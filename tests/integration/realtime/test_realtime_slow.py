@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.integration.realtime.server import PATIENCE, Client, Server, client, serving, until
 
 from hookcast_app.realtime import RawWebSocket
 from hookcast_app.realtime.outbox import MAX_QUEUED
+from tests.integration.realtime.server import PATIENCE, Client, Server, client, serving, until
 
 CLOSE = 0x88
 CLOSE_SLOW = bytes((CLOSE, 6)) + (3008).to_bytes(2) + b"slow"
@@ -19,7 +19,7 @@ PUBLICATION = b'"%b"' % (b"x" * 16_384)
 
 @asynccontextmanager
 async def silent(server: Server, request: bytes, *more: bytes) -> AsyncIterator[socket.socket]:
-    """A peer that has sent `request` and what goes after its answer, whose kernel takes little, and that reads nothing from here on."""
+    """A peer that has sent `request`, and `more` after its answer; its kernel takes little, and it reads no more."""
     with socket.socket() as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.setblocking(False)

@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.integration.realtime.server import PATIENCE, Server, application, client, serving, token, until
 
 from hookcast_app.realtime.connection import Timing
 from hookcast_app.realtime.session import MAX_SUBSCRIPTIONS
+from tests.integration.realtime.server import PATIENCE, Server, application, client, serving, token, until
 
 
 class Stream:

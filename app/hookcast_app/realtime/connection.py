@@ -1,0 +1,263 @@
+"""One client on a WebSocket: carries out what its session decides, and keeps its time."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hookcast_app.auth import Identity, TokenExpired, TokenInvalid
+from hookcast_app.realtime import protocol, session
+from hookcast_app.realtime.channels import ChannelRules
+from hookcast_app.realtime.expiry import Expiry
+from hookcast_app.realtime.framing import Encoding
+from hookcast_app.realtime.hub import Connection, Hub
+from hookcast_app.realtime.protocol import BadMessage, Disconnect
+from hookcast_app.realtime.session import Effect, Session
+from hookcast_app.realtime.stats import Stats
+from hookcast_app.realtime.transport import Message, Transport
+from hookcast_core.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds between a client's signs of life."""
+
+    ping: float = 25.0
+    """Between the server's pings; below the idle time-outs of proxies, which are 30 s and more."""
+    pong: float = 8.0
+    """From a ping to its answer."""
+    connect: float = 10.0
+    """From the handshake to the connect command."""
+    redis: float = 5.0
+    """That a command may wait for Redis."""
+
+
+class Broker(Protocol):
+    """Where publications come from and go to."""
+
+    async def subscribe(self, channel: str) -> None:
+        """Returns when everything published on `channel` from now on reaches the hub; `unsubscribe` ends it.
+
+        If this is cancelled nothing is left to end.
+        """
+        ...
+
+    def unsubscribe(self, channel: str) -> None:
+        """Ends one `subscribe`; the last one for a channel ends what comes from it."""
+        ...
+
+    async def publish(self, channel: str, publication: bytes) -> None:
+        """Publishes what `encode_publication` gave. Raises Unavailable: it may have reached nobody."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What all connections of a server share."""
+
+    hub: Hub
+    broker: Broker
+    rules: ChannelRules
+    verify: Callable[[str], Identity]
+    """Raises TokenInvalid, TokenExpired."""
+    clock: Callable[[], float]
+    """Epoch seconds, as tokens count them."""
+    timing: Timing
+    stats: Stats
+    random: random.Random
+    clients: set[Connection]
+    """Whoever is connected, subscribed to something or not."""
+    is_draining: Callable[[], bool]
+    """Whether new clients should go elsewhere."""
+
+    async def listen(self, channel: str, connection: Connection) -> None:
+        """Subscribes a connection. Raises Unavailable if Redis does not confirm within `timing.redis` seconds."""
+        try:
+            async with asyncio.timeout(self.timing.redis):
+                await self.broker.subscribe(channel)
+        except TimeoutError as error:
+            raise Unavailable("Redis does not answer") from error
+        self.hub.subscribe(channel, connection)
+
+    def leave(self, channel: str, connection: Connection) -> None:
+        """Unsubscribes a connection, if it was subscribed."""
+        if self.hub.unsubscribe(channel, connection):
+            self.broker.unsubscribe(channel)
+
+    def is_full(self, channel: str) -> bool:
+        """Whether a channel has as many subscribers here as it may."""
+        limit = self.rules.options(channel).max_subscribers
+        return 0 < limit <= self.hub.count(channel)
+
+
+class ClientConnection:
+    """A WebSocket client, as the hub sees it; lives from the accepted handshake to the end of `run`.
+
+    Commands are carried out one after the other, in the order in which they came.
+    """
+
+    def __init__(self, client: Session, transport: Transport, context: Context) -> None:
+        self.encoding: Encoding = transport.encoding
+        self.write = transport.write
+        self._session = client
+        self._transport = transport
+        self._context = context
+        self._is_closed = False
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(context.timing.connect, self._connect_due)
+        self._expiry: Expiry | None = None
+
+    async def run(self) -> None:
+        """Reads and answers until the connection ends; then nothing of it is left anywhere."""
+        self._context.stats.websocket_connections += 1
+        self._context.clients.add(self)
+        try:
+            while (message := await self._transport.receive())["type"] != "websocket.disconnect":
+                await self._received(message)
+        except BaseException:
+            self._close(protocol.SERVER_ERROR)
+            raise
+        finally:
+            self._release()
+            await self._transport.aclose()
+
+    def disconnect(self) -> None:
+        """See hub.Connection."""
+        self._close(protocol.SHUTDOWN)
+
+    def interrupted(self, channel: str) -> None:
+        """See hub.Connection."""
+        self._do_now(self._session.interrupted(channel))
+
+    # Commands
+
+    async def _received(self, message: Message) -> None:
+        try:
+            for command in protocol.parse_commands(_text(message)):
+                for effect in self._session.handle(command):
+                    await self._do(effect)
+        except BadMessage:
+            self._close(protocol.BAD_REQUEST)
+        except _TooBigError:
+            self._close(protocol.TOO_BIG)
+
+    async def _do(self, effect: Effect) -> None:
+        if self._is_closed:
+            return
+        match effect:
+            case session.Subscribe():
+                self._do_now(await self._subscribe(effect))
+            case session.Publish():
+                self._do_now(await self._publish(effect))
+            case _:
+                self._do_now([effect])
+
+    def _do_now(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case session.Reply():
+                    self._transport.reply(effect.line)
+                case session.Authenticate():
+                    self._do_now(self._authenticate(effect))
+                case session.Connected():
+                    self._connected()
+                case session.Unsubscribe():
+                    self._context.leave(effect.channel, self)
+                case session.Close():
+                    self._close(effect.disconnect)
+
+    def _authenticate(self, effect: session.Authenticate) -> list[Effect]:
+        try:
+            identity = self._context.verify(effect.token)
+        except TokenExpired:
+            self._context.stats.refused += 1
+            return self._session.refused(effect.command_id, protocol.EXPIRED_TOKEN)
+        except TokenInvalid:
+            self._context.stats.refused += 1
+            return [session.Close(protocol.INVALID_TOKEN)]
+        return self._session.authenticated(effect.command_id, identity)
+
+    async def _subscribe(self, effect: session.Subscribe) -> list[Effect]:
+        channel, context = effect.channel, self._context
+        if context.is_full(channel):
+            return self._session.subscribe_failed(effect.command_id, channel, protocol.LIMIT_EXCEEDED)
+        try:
+            await context.listen(channel, self)
+        except Unavailable:
+            return self._session.subscribe_failed(effect.command_id, channel, protocol.INTERNAL)
+        # The answer goes out before the hub's next write: publications come after it, and none is left out.
+        return self._session.subscribed(effect.command_id)
+
+    async def _publish(self, effect: session.Publish) -> list[Effect]:
+        try:
+            async with asyncio.timeout(self._context.timing.redis):
+                await self._context.broker.publish(effect.channel, effect.publication)
+        except (Unavailable, TimeoutError):
+            return self._session.publish_failed(effect.command_id)
+        self._context.stats.client_publications += 1
+        return self._session.published(effect.command_id)
+
+    # Time
+
+    def _connected(self) -> None:
+        self._context.stats.connects += 1
+        # Clients that came together are pinged apart.
+        self._set_timer(self._context.timing.ping * self._context.random.uniform(0.4, 1.0), self._ping)
+        self._expiry = Expiry(
+            self._session.identity.expires_at, self._context.clock, lambda: self._close(protocol.EXPIRED)
+        )
+
+    def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, then)
+
+    def _connect_due(self) -> None:
+        self._close(protocol.STALE)
+
+    def _ping(self) -> None:
+        self._set_timer(self._context.timing.pong, self._pong_due)
+        self._do_now(self._session.ping())
+
+    def _pong_due(self) -> None:
+        timing = self._context.timing
+        self._set_timer(timing.ping - timing.pong, self._ping)
+        self._do_now(self._session.pong_due())
+
+    # The end
+
+    def _close(self, disconnect: Disconnect) -> None:
+        """Ends the connection; `run` comes to its end by what the transport then receives."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._stop_timers()
+            self._transport.close(disconnect)
+
+    def _stop_timers(self) -> None:
+        self._timer.cancel()
+        if self._expiry is not None:
+            self._expiry.cancel()
+
+    def _release(self) -> None:
+        self._is_closed = True
+        self._stop_timers()
+        self._context.clients.discard(self)
+        for channel in self._session.channels:
+            self._context.leave(channel, self)
+        self._context.stats.websocket_connections -= 1
+
+
+class _TooBigError(Exception):
+    """A message beyond MAX_MESSAGE, which a server without our wire class let through."""
+
+
+def _text(message: Message) -> str:
+    """What a client sent, in a text or a binary frame. Raises BadMessage for binary data that is no UTF-8."""
+    text: str | None = message.get("text")
+    data = text.encode() if text is not None else bytes(message.get("bytes") or b"")
+    if len(data) > protocol.MAX_MESSAGE:
+        raise _TooBigError
+    try:
+        return data.decode() if text is None else text
+    except UnicodeDecodeError as error:
+        raise BadMessage("no UTF-8") from error

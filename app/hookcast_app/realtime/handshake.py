@@ -1,0 +1,36 @@
+"""What is decided of a WebSocket before it is accepted. Pure."""
+
+from collections.abc import Collection, Iterable
+
+SUBPROTOCOL = "centrifuge-json"
+ANY_ORIGIN = "*"
+
+Headers = Iterable[tuple[bytes, bytes]]
+"""ASGI headers: names in lower case."""
+
+
+def header(headers: Headers, name: bytes) -> str | None:
+    """A header's first value, or None."""
+    return next((value.decode("latin-1") for key, value in headers if key == name), None)
+
+
+def is_allowed_origin(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
+    """Whether a WebSocket may come from there: no browser (which sends no Origin), this host, or one that is allowed.
+
+    Browsers let any page open a WebSocket to anywhere and say from where (RFC 6455, 10.2). Proxies may hide the
+    scheme from us, so the server's own origin is compared by host and port.
+    """
+    if origin is None or is_listed_origin(origin, allowed):
+        return True
+    authority = origin.partition("://")[2].lower()
+    return host is not None and authority != "" and authority == host.lower()
+
+
+def is_listed_origin(origin: str, allowed: Collection[str]) -> bool:
+    """Whether an origin is among those that the settings allow."""
+    return ANY_ORIGIN in allowed or origin.lower() in {entry.lower().rstrip("/") for entry in allowed}
+
+
+def chosen_subprotocol(offered: Collection[str]) -> str | None:
+    """The subprotocol to answer with: ours if it was offered, else none."""
+    return SUBPROTOCOL if SUBPROTOCOL in offered else None

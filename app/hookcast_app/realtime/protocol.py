@@ -1,0 +1,171 @@
+"""Centrifugal's JSON client protocol: what commands, replies and pushes look like. Pure.
+
+The definitions are those of the Go module `github.com/centrifugal/protocol` (client.proto); codes and their texts are
+those that its clients know. Fields that we do not know are ignored.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+MAX_MESSAGE = 65_536
+"""Bytes of one inbound WebSocket message."""
+PING = b"{}"
+"""What the server sends to see whether a client is there; the client answers with the same."""
+_LINE_BREAKS = bytes.maketrans(b"\r\n", b"  ")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a command failed; a client tries a `temporary` one again."""
+
+    code: int
+    message: str
+    temporary: bool = False
+
+
+INTERNAL = Failure(100, "internal server error", temporary=True)
+UNAUTHORIZED = Failure(101, "unauthorized")
+PERMISSION_DENIED = Failure(103, "permission denied")
+METHOD_NOT_FOUND = Failure(104, "method not found")
+ALREADY_SUBSCRIBED = Failure(105, "already subscribed")
+LIMIT_EXCEEDED = Failure(106, "limit exceeded")
+INVALID_REQUEST = Failure(107, "bad request")
+NOT_AVAILABLE = Failure(108, "not available")
+EXPIRED_TOKEN = Failure(109, "token expired")
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """Why a connection is closed: a WebSocket close code and a text.
+
+    Clients come back after 3000 to 3499 and 4000 to 4499, and stay away after 3500 to 3999 and 4500 to 4999.
+    """
+
+    code: int
+    reason: str
+
+
+SHUTDOWN = Disconnect(3001, "shutdown")
+SERVER_ERROR = Disconnect(3004, "internal server error")
+EXPIRED = Disconnect(3005, "connection expired")
+SLOW = Disconnect(3008, "slow")
+NO_PONG = Disconnect(3012, "no pong")
+INVALID_TOKEN = Disconnect(3500, "invalid token")
+BAD_REQUEST = Disconnect(3501, "bad request")
+STALE = Disconnect(3502, "stale")
+NOT_OFFERED = Disconnect(3508, "not available")
+TOO_BIG = Disconnect(1009, "message too big")
+
+INSUFFICIENT_STATE = (2500, "insufficient state")
+"""Sent with an unsubscribe push: publications may be missing, subscribe again."""
+
+
+class BadMessage(ValueError):  # noqa: N818  it is what came in
+    """A message that holds no commands, or something else."""
+
+
+class ConnectRequest(msgspec.Struct, frozen=True):
+    """Asks to be somebody."""
+
+    token: str = ""
+
+
+class ChannelRequest(msgspec.Struct, frozen=True):
+    """Asks to start or stop listening on a channel."""
+
+    channel: str = ""
+
+
+class PublishRequest(msgspec.Struct, frozen=True):
+    """Asks to publish `data`, any JSON value as it was sent."""
+
+    channel: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+_Request = dict[str, Any] | None
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What a client asks: one request, the first of these that is there. Without any it is a pong."""
+
+    id: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
+    connect: ConnectRequest | None = None
+    subscribe: ChannelRequest | None = None
+    unsubscribe: ChannelRequest | None = None
+    publish: PublishRequest | None = None
+    presence: _Request = None
+    presence_stats: _Request = None
+    history: _Request = None
+    rpc: _Request = None
+    send: _Request = None
+    refresh: _Request = None
+    sub_refresh: _Request = None
+
+    @property
+    def is_pong(self) -> bool:
+        """Whether this answers our ping."""
+        return self == _PONG
+
+    @property
+    def is_not_available(self) -> bool:
+        """Whether this asks for something that the protocol knows and this server does not offer."""
+        optional = (self.presence, self.presence_stats, self.history, self.rpc, self.refresh, self.sub_refresh)
+        return any(request is not None for request in optional)
+
+
+_PONG = Command()
+_commands = msgspec.json.Decoder(Command)
+
+
+def parse_commands(message: str) -> Iterator[Command]:
+    """The commands of one message, one on each line. Raises BadMessage when it comes to what is none.
+
+    Commands before a bad one are given first, so that they take effect in order.
+    """
+    lines = [line for line in message.split("\n") if line.strip()]
+    if not lines:
+        raise BadMessage("no command")
+    for line in lines:
+        try:
+            yield _commands.decode(line)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise BadMessage("no command of the protocol") from error
+
+
+def reply(command_id: int, method: str, result: Mapping[str, Any]) -> bytes:
+    """The answer to a command, on one line."""
+    return msgspec.json.encode({"id": command_id, method: result})
+
+
+def error_reply(command_id: int, failure: Failure) -> bytes:
+    """The answer to a command that failed, on one line."""
+    error: dict[str, Any] = {"code": failure.code, "message": failure.message}
+    if failure.temporary:
+        error["temporary"] = True
+    return msgspec.json.encode({"id": command_id, "error": error})
+
+
+def encode_publication(data: bytes, info: Mapping[str, Any] | None = None) -> bytes:
+    """A publication (`pub` of the protocol) of `data`, valid JSON text in UTF-8, on one line.
+
+    Line breaks within JSON can only be white space, so they are made blanks: they would split a message in two.
+    """
+    data = data.translate(_LINE_BREAKS)
+    if info is None:
+        return b'{"data":%b}' % data
+    return b'{"data":%b,"info":%b}' % (data, msgspec.json.encode(info))
+
+
+def publication_push(channel: str, publication: bytes) -> bytes:
+    """The push of an encoded publication, which is not looked into; `channel` is a valid name."""
+    return b'{"push":{"channel":"%b","pub":%b}}' % (channel.encode("ascii"), publication)
+
+
+def unsubscribe_push(channel: str, code: int, reason: str) -> bytes:
+    """Tells a client that it no longer listens on a channel; from code 2500 on it subscribes again."""
+    push = {"channel": channel, "unsubscribe": {"code": code, "reason": reason}}
+    return msgspec.json.encode({"push": push})

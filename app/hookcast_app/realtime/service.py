@@ -1,0 +1,121 @@
+"""The realtime part of the app: one object that owns the hub, the connection to Redis and every client."""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+from fastapi import APIRouter
+from redis.asyncio import Redis
+
+from hookcast_app.auth import TokenVerifier
+from hookcast_app.realtime.broker import Broker
+from hookcast_app.realtime.channels import ChannelRules
+from hookcast_app.realtime.connection import Context, Timing
+from hookcast_app.realtime.hub import Connection, Hub
+from hookcast_app.realtime.protocol import encode_publication
+from hookcast_app.realtime.routes import sse_router
+from hookcast_app.realtime.stats import Stats
+from hookcast_app.realtime.transport import Message, Receive, Send
+from hookcast_app.realtime.websocket import WebSocketEndpoint
+from hookcast_app.settings import Settings
+
+DRAIN_STEP = 0.05
+"""Seconds between two groups of clients that are disconnected while draining."""
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
+"""Seconds between attempts to reach Redis again."""
+
+
+class Realtime:
+    """Lives as long as the app: `start`, then `run` in a task of the app's; at the end `drain`, cancel `run`, `close`.
+
+    Raises ValueError, naming the setting, for tokens that could not be trusted. `redis` stays the caller's; what is
+    subscribed to uses a connection of its own to the same place.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        redis: Redis,
+        clock: Callable[[], float] = time.time,
+        timing: Timing | None = None,
+        randomness: random.Random | None = None,
+    ) -> None:
+        self.stats = Stats()
+        self._random = randomness or random.Random()  # noqa: S311  spreads load, protects nothing
+        self._clients: set[Connection] = set()
+        self._is_draining = False
+        hub = Hub(self.stats)
+        self._broker = Broker(redis, hub, backoff=self._pause)
+        context = Context(
+            hub=hub,
+            broker=self._broker,
+            rules=ChannelRules(settings.channel_namespaces),
+            verify=TokenVerifier(settings).verify,
+            clock=clock,
+            timing=timing or Timing(),
+            stats=self.stats,
+            random=self._random,
+            clients=self._clients,
+            is_draining=lambda: self._is_draining,
+        )
+        self._endpoint = WebSocketEndpoint(
+            context,
+            anonymous=settings.realtime_anonymous,
+            version=f"hookcast {version('hookcast')}",
+            allowed_origins=settings.allowed_origins,
+        )
+        self._router = sse_router(context, settings)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether publications come in from Redis now."""
+        return self._broker.is_connected
+
+    async def start(self) -> None:
+        """Connects to Redis. Raises Unavailable."""
+        await self._broker.connect()
+
+    async def run(self) -> None:
+        """Brings publications from Redis to clients until cancelled, across failures of Redis.
+
+        What else it raises is a defect, and should end the process.
+        """
+        await self._broker.run()
+
+    async def drain(self, seconds: float) -> None:
+        """Accepts no more clients, and tells those that are here to come back, spread over `seconds`."""
+        self._is_draining = True
+        leaving = list(self._clients)
+        self._random.shuffle(leaving)
+        if not leaving:
+            return
+        steps = max(1, round(seconds / DRAIN_STEP))
+        for step in range(steps):
+            for client in leaving[step::steps]:
+                client.disconnect()
+            await asyncio.sleep(seconds / steps)
+
+    async def close(self) -> None:
+        """Disconnects whoever is left, and leaves Redis."""
+        await self.drain(0)
+        await self._broker.close()
+
+    async def publish(self, channel: str, data: bytes) -> None:
+        """Publishes `data`, JSON text in UTF-8, to every subscriber of `channel`, wherever. Raises Unavailable."""
+        await self._broker.publish(channel, encode_publication(data))
+
+    async def websocket(self, scope: Message, receive: Receive, send: Send) -> None:
+        """The ASGI application for `/connection/websocket`."""
+        await self._endpoint(scope, receive, send)
+
+    def router(self) -> APIRouter:
+        """`GET /sse/{channel}` and `GET /sse`."""
+        return self._router
+
+    def _pause(self, failures: int) -> float:
+        longest = min(_FIRST_PAUSE * math.ldexp(1.0, min(failures, 16)), _LONGEST_PAUSE)
+        return longest * self._random.uniform(0.5, 1.0)

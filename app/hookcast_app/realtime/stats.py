@@ -1,0 +1,27 @@
+"""What the realtime part counts: plain integers that only grow, except those that say how many are there now."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Stats:
+    """Counts since the start of the process."""
+
+    websocket_connections: int = 0
+    """Open now."""
+    sse_connections: int = 0
+    """Open now."""
+    connects: int = 0
+    """WebSockets whose connect command succeeded, and event streams."""
+    refused: int = 0
+    """Tokens that were not accepted, and foreign origins."""
+    publications: int = 0
+    """Publications that came from Redis."""
+    deliveries: int = 0
+    """Publications times their subscribers here."""
+    client_publications: int = 0
+    """Publications by clients."""
+    slow_closes: int = 0
+    """Clients closed because too much was queued for them."""
+    interruptions: int = 0
+    """Channels whose subscribers were told that publications may be missing."""

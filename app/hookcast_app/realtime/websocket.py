@@ -1,0 +1,75 @@
+"""The ASGI application behind `/connection/websocket`; it needs no routing and no framework."""
+
+import uuid
+from collections.abc import Collection
+
+from hookcast_app.realtime.connection import ClientConnection, Context
+from hookcast_app.realtime.handshake import chosen_subprotocol, header, is_allowed_origin
+from hookcast_app.realtime.session import Session
+from hookcast_app.realtime.transport import AsgiTransport, Message, RawTransport, Receive, Send, Transport
+from hookcast_app.realtime.wire import EXTENSION
+
+_UPGRADE_REQUIRED, _FORBIDDEN, _UNAVAILABLE = 426, 403, 503
+
+
+class WebSocketEndpoint:
+    """Accepts or refuses the handshake, then serves the client until it goes."""
+
+    def __init__(self, context: Context, *, anonymous: bool, version: str, allowed_origins: Collection[str]) -> None:
+        self._context = context
+        self._anonymous = anonymous
+        self._version = version
+        self._allowed_origins = allowed_origins
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """ASGI 3, for `websocket` scopes; an `http` one is told to upgrade (RFC 9110, 15.5.22)."""
+        if scope["type"] == "http":
+            await _answer(send, "http.response", _UPGRADE_REQUIRED, [(b"upgrade", b"websocket")])
+            return
+        await receive()
+        status = self._refusal(scope)
+        if status is not None:
+            await _refuse(scope, send, status)
+            return
+        await send({"type": "websocket.accept", "subprotocol": chosen_subprotocol(scope["subprotocols"])})
+        await ClientConnection(self._session(), self._transport(scope, receive, send), self._context).run()
+
+    def _refusal(self, scope: Message) -> int | None:
+        if self._context.is_draining():
+            return _UNAVAILABLE
+        headers = scope["headers"]
+        if not is_allowed_origin(header(headers, b"origin"), header(headers, b"host"), self._allowed_origins):
+            self._context.stats.refused += 1
+            return _FORBIDDEN
+        return None
+
+    def _session(self) -> Session:
+        return Session(
+            str(uuid.uuid4()),
+            rules=self._context.rules,
+            anonymous=self._anonymous,
+            version=self._version,
+            ping=max(1, round(self._context.timing.ping)),
+        )
+
+    def _transport(self, scope: Message, receive: Receive, send: Send) -> Transport:
+        offer = (scope.get("extensions") or {}).get(EXTENSION)
+        if offer is None:
+            return AsgiTransport(send, receive, self._slow)
+        return RawTransport(offer["socket"], receive, self._slow)
+
+    def _slow(self) -> None:
+        self._context.stats.slow_closes += 1
+
+
+async def _refuse(scope: Message, send: Send, status: int) -> None:
+    """Answers the handshake with a status where the server can (ASGI's `websocket.http.response`); else it is 403."""
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        await _answer(send, "websocket.http.response", status, [])
+    else:
+        await send({"type": "websocket.close"})
+
+
+async def _answer(send: Send, kind: str, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    await send({"type": f"{kind}.start", "status": status, "headers": [*headers, (b"content-length", b"0")]})
+    await send({"type": f"{kind}.body", "body": b""})
