@@ -88,13 +88,16 @@ class Subscriber(asyncio.BufferedProtocol):
         self.ready = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """For asyncio."""
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self.transport.write(HANDSHAKE)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  asyncio's
+        """For asyncio."""
         return self.shared
 
     def buffer_updated(self, nbytes: int) -> None:
+        """For asyncio."""
         if self.received < 0:
             self._begin(bytes(self.shared[:nbytes]))
             return

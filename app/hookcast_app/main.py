@@ -26,6 +26,7 @@ from hookcast_app.events import routes as events_routes
 from hookcast_app.events.routes import EventsEndpoint
 from hookcast_app.events.service import Events
 from hookcast_app.events.store import EventStore
+from hookcast_app.exports import export_configuration, export_realtime
 from hookcast_app.health import Health, RedisWatch, health_router
 from hookcast_app.observability import CorrelationMiddleware, Metrics
 from hookcast_app.realtime import Realtime
@@ -69,6 +70,7 @@ class Application:
         self._events: EventsEndpoint | None = None
         self._fastapi = _fastapi(self._lifespan)
         self._fastapi.include_router(health_router(self.health))
+        export_configuration(self.metrics, self.configuration)
         self.main: ASGIApp = CorrelationMiddleware(
             self._route, metrics=self.metrics, quiet=frozenset({events_routes.PATH, "/health/live", "/health/ready"})
         )
@@ -168,6 +170,7 @@ class Application:
         )
         self._fastapi.include_router(self._events.router())
         self._realtime = Realtime(settings=self.settings, redis=redis)
+        export_realtime(self.metrics, self._realtime.stats)
         await self._realtime.start()
         stack.push_async_callback(self._realtime.close)
         self._start("realtime", self._realtime.run())

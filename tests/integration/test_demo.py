@@ -161,6 +161,21 @@ def test_it_ends_quickly_and_leaves_nothing_running(tmp_path: Path, number: int)
         assert (tmp_path / "err").read_text() == ""
 
 
+@pytest.mark.parametrize("made", ["data", "data/redis", "data/redis/redis.sock"])
+def test_ctrl_c_while_it_is_starting(tmp_path: Path, made: str) -> None:
+    """At whatever moment of the start: no traceback, nothing left; 130 where there was nothing yet to end in order."""
+    with running(tmp_path) as demo:
+        until(lambda: (tmp_path / made).exists() or None)
+        began = time.monotonic()
+
+        os.killpg(demo.process.pid, signal.SIGINT)
+
+        assert demo.process.wait(PATIENCE) in {0, 130}
+        assert time.monotonic() - began < ENDS_WITHIN
+        until(lambda: not left_over(tmp_path))
+        assert (tmp_path / "err").read_text() == ""
+
+
 def test_it_starts_after_an_earlier_one_was_killed(tmp_path: Path) -> None:
     """SIGKILL in full flight: the next start finds everything free and delivers at once."""
     with running(tmp_path) as first:

@@ -136,9 +136,10 @@ async def running_app(settings: Settings) -> AsyncIterator[RunningApp]:
             await asyncio.wait_for(asyncio.shield(task), 15)
         except TimeoutError:
             import io
+
             out = io.StringIO()
             for t in asyncio.all_tasks():
                 t.print_stack(file=out)
-            open(f"/tmp/hang.{id(task)}", "w").write(out.getvalue())
+            Path(f"/tmp/hang.{id(task)}").open("w").write(out.getvalue())
             raise
     assert application.failed is None

@@ -83,7 +83,7 @@ class Receiver:
 async def running_receiver() -> AsyncIterator[Receiver]:
     """A receiver on a free port of the loopback interface."""
     receiver = Receiver()
-    config = uvicorn.Config(receiver, port=0, lifespan="off", log_level="critical", access_log=False, ws="none")
+    config = uvicorn.Config(receiver, port=0, lifespan="off", log_config=None, access_log=False, ws="none")
     config.timeout_graceful_shutdown = 0
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())  # without serve(): the test runner keeps its signals

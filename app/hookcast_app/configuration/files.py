@@ -11,6 +11,9 @@ from hookcast_core.egress import EgressPolicy
 
 _log = structlog.get_logger("hookcast.configuration")
 
+NOT_IN_EFFECT = frozenset({"circuit_breaker", "max_backlog"})
+"""Fields of `spec.delivery` that are validated and that the dispatcher does not act on yet."""
+
 
 class ConfigurationFiles:
     """Lives as long as the app; `run()` is its one task."""
@@ -38,6 +41,9 @@ class ConfigurationFiles:
     def _apply(self, loaded: Loaded) -> None:
         for problem in loaded.problems:
             _log.error("subscription refused", problem=str(problem))
+        for entry in loaded.configuration.entries:
+            for field in sorted(entry.spec.delivery.model_fields_set & NOT_IN_EFFECT):
+                _log.warning("field has no effect yet", subscription=f"{entry.namespace}/{entry.name}", field=field)
         self._current.swap(loaded.configuration, tuple(map(str, loaded.problems)))
         self._is_loaded = True
         _log.info(

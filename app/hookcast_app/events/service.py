@@ -43,6 +43,9 @@ class Events:
         self._queued_bytes = 0
         self._filled = asyncio.Event()
         self._metrics = metrics
+        metrics.gauge(
+            "events_queued_bytes", "Events taken from clients and not yet written.", lambda: self._queued_bytes
+        )
 
     async def publish(self, events: Sequence[Event], correlation_id: str) -> list[Accepted | InvalidInput]:
         """Stores events and says for each what became of it; returns when Redis has them.

@@ -87,17 +87,18 @@ class Realtime:
         await self._broker.run()
 
     async def drain(self, seconds: float) -> None:
-        """Accepts no more clients, and tells those that are here to come back, spread over `seconds`."""
+        """Accepts no more clients, and tells those that are here to come back, spread over at most `seconds`."""
         self._is_draining = True
         leaving = list(self._clients)
         self._random.shuffle(leaving)
         if not leaving:
             return
-        steps = max(1, round(seconds / DRAIN_STEP))
+        steps = max(1, min(len(leaving), round(seconds / DRAIN_STEP)))
         for step in range(steps):
+            if step > 0:
+                await asyncio.sleep(seconds / steps)
             for client in leaving[step::steps]:
                 client.disconnect()
-            await asyncio.sleep(seconds / steps)
 
     async def close(self) -> None:
         """Disconnects whoever is left, and leaves Redis."""

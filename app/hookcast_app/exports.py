@@ -1,0 +1,43 @@
+"""Numbers that parts keep as plain integers, as metrics: read when Prometheus asks."""
+
+from hookcast_app.configuration import CurrentConfiguration
+from hookcast_app.observability import Metrics
+from hookcast_app.realtime import Stats
+
+
+def export_realtime(metrics: Metrics, stats: Stats) -> None:
+    """Connections, publications and what became of them."""
+    metrics.sampled(
+        "gauge",
+        "realtime_connections",
+        "Open connections of clients.",
+        "transport",
+        lambda: [("websocket", stats.websocket_connections), ("sse", stats.sse_connections)],
+    )
+    metrics.sampled(
+        "counter",
+        "realtime_events",
+        "What happened to clients and publications.",
+        "what",
+        lambda: [
+            ("connects", stats.connects),
+            ("refused", stats.refused),
+            ("publications", stats.publications),
+            ("deliveries", stats.deliveries),
+            ("client_publications", stats.client_publications),
+            ("slow_closes", stats.slow_closes),
+            ("interruptions", stats.interruptions),
+        ],
+    )
+
+
+def export_configuration(metrics: Metrics, current: CurrentConfiguration) -> None:
+    """What is in force, what is not, and filters that could not be evaluated."""
+    metrics.gauge("subscriptions", "Subscriptions in force.", lambda: len(current.entries))
+    metrics.gauge("configuration_problems", "Documents or files that are not in force.", lambda: len(current.problems))
+    metrics.gauge(
+        "configuration_sequence",
+        "Sequence of the configuration in force, 0 before the first.",
+        lambda: current.configuration.sequence if current.configuration else 0,
+    )
+    metrics.gauge("filter_errors", "Evaluations of filters that failed.", lambda: current.filter_errors.total())

@@ -1,0 +1,100 @@
+"""What the configuration says about each lane."""
+
+from typing import Any
+
+from hookcast_app.configuration import CurrentConfiguration
+from hookcast_app.delivery.targets import GRACE_MS, Disposition, Targets, fingerprint
+from hookcast_core.configuration import ClientCertificate, Configuration, Entry
+from hookcast_core.subscription import Subscription
+
+
+def entry(uid: str = "u", **changes: Any) -> Entry:
+    spec = {"endpoint": {"url": "https://shop.example"}, "events": {"types": ["*"]}, **changes.pop("spec", {})}
+    values = {"uid": uid, "generation": 1, "namespace": "d", "name": "n", "source": "files", **changes}
+    return Entry(**values, spec=Subscription.model_validate(spec), url="https://shop.example")
+
+
+class Clock:
+    now = 0
+
+    def __call__(self) -> int:
+        return self.now
+
+
+def configured(*entries: Entry, problems: tuple[str, ...] = ()) -> tuple[CurrentConfiguration, Targets, Clock]:
+    current, clock = CurrentConfiguration(), Clock()
+    targets = Targets(current, "1", clock)
+    current.swap(Configuration(sequence=1, entries=entries), problems)
+    return current, targets, clock
+
+
+def test_a_subscription_in_force_is_delivered_unless_suspended() -> None:
+    """Suspend holds."""
+    _, targets, _ = configured(entry("u"), entry("s", spec={"suspend": True}))
+
+    assert targets.disposition("u") is Disposition.DELIVER
+    assert targets.disposition("s") is Disposition.HOLD
+
+
+def test_a_deletion_that_was_seen_discards_at_once() -> None:
+    """It was there and is not any more; if it comes back it is delivered again."""
+    current, targets, _ = configured(entry("u"))
+
+    current.swap(Configuration(sequence=2))
+    assert targets.disposition("u") is Disposition.DISCARD
+    current.swap(Configuration(sequence=3, entries=(entry("u"),)))
+    assert targets.disposition("u") is Disposition.DELIVER
+
+
+def test_an_unknown_subscription_is_held_for_a_while() -> None:
+    """It may be newer than what this process knows; after the grace it was deleted while nobody looked."""
+    _, targets, clock = configured()
+
+    assert targets.disposition("u") is Disposition.HOLD
+    clock.now = GRACE_MS + 1
+    assert targets.disposition("u") is Disposition.DISCARD
+
+
+def test_an_unknown_subscription_is_held_while_something_is_broken() -> None:
+    """Its document may be the broken one: then nothing of it may be thrown away."""
+    _, targets, clock = configured(problems=("a.yaml: broken",))
+    clock.now = GRACE_MS * 100
+
+    assert targets.disposition("u") is Disposition.HOLD
+
+
+def test_without_any_configuration_everything_is_held() -> None:
+    """A server started without its manifests by mistake discards nothing."""
+    clock = Clock()
+    targets = Targets(CurrentConfiguration(), "1", clock)
+    clock.now = GRACE_MS * 100
+
+    assert targets.disposition("u") is Disposition.HOLD
+
+
+def test_a_target_is_prepared_once_for_each_configuration() -> None:
+    """And anew when its subscription changes."""
+    current, targets, _ = configured(entry("u"))
+    first = targets.target("u")
+
+    assert targets.target("u") is first
+    current.swap(Configuration(sequence=2, entries=(entry("u", generation=2),)))
+    assert targets.target("u") is not first
+
+
+def test_tls_options_reach_the_client() -> None:
+    """A CA and a client certificate of the subscription."""
+    _, targets, _ = configured(
+        entry("u", ca_certificate="ca", client_certificate=ClientCertificate(chain="c", key="k"))
+    )
+
+    tls = targets.target("u").tls
+
+    assert tls is not None
+    assert (tls.ca_certificate, tls.client_certificate and tls.client_certificate.chain) == ("ca", "c")
+
+
+def test_the_fingerprint_changes_with_the_specification() -> None:
+    """So that a changed subscription is enabled again; another generation alone is no change."""
+    assert fingerprint(entry()) == fingerprint(entry(generation=9))
+    assert fingerprint(entry()) != fingerprint(entry(spec={"format": "Data"}))
