@@ -40,4 +40,4 @@ def export_configuration(metrics: Metrics, current: CurrentConfiguration) -> Non
         "Sequence of the configuration in force, 0 before the first.",
         lambda: current.configuration.sequence if current.configuration else 0,
     )
-    metrics.gauge("filter_errors", "Evaluations of filters that failed.", lambda: current.filter_errors.total())
+    metrics.gauge("filter_errors", "Evaluations of filters that failed.", current.filter_errors.total)

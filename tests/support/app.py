@@ -1,6 +1,7 @@
 """The whole app in the test's own event loop, on real ports, with a directory of manifests."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -93,6 +94,17 @@ async def eventually(condition: Callable[[], object], within: float = 15.0) -> N
             await asyncio.sleep(0.01)
 
 
+async def ended(task: asyncio.Task[None], within: float = 20.0) -> None:
+    """Waits for a server's end; if it does not come, says where every task of the loop is."""
+    done, _ = await asyncio.wait({task}, timeout=within)
+    if not done:
+        stacks = io.StringIO()
+        for each in asyncio.all_tasks():
+            each.print_stack(file=stacks)
+        raise AssertionError(f"the server did not end: {stacks.getvalue()}")
+    task.result()
+
+
 def settings_for(redis_url: str, directory: Path, **changes: Any) -> Settings:
     """Settings of a test: loopback may be reached, and what needs keys has them."""
     manifests = directory / "manifests"
@@ -132,14 +144,5 @@ async def running_app(settings: Settings) -> AsyncIterator[RunningApp]:
     finally:
         await running.client.aclose()
         server.should_exit = True
-        try:
-            await asyncio.wait_for(asyncio.shield(task), 15)
-        except TimeoutError:
-            import io
-
-            out = io.StringIO()
-            for t in asyncio.all_tasks():
-                t.print_stack(file=out)
-            Path(f"/tmp/hang.{id(task)}").open("w").write(out.getvalue())
-            raise
+        await ended(task)
     assert application.failed is None

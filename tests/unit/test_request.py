@@ -2,6 +2,7 @@
 
 import time
 from base64 import b64encode
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -34,8 +35,8 @@ def entry(*keys: SigningKey, headers: tuple[tuple[str, str], ...] = (), **spec: 
     )
 
 
-def event(**attributes: object) -> tuple[Stored, bytes]:
-    made = Event(id="7", source="/shop", type="order.created", time="t", data=b"1", hops=2, **attributes)  # type: ignore[arg-type]
+def event(**attributes: Any) -> tuple[Stored, bytes]:
+    made = Event(id="7", source="/shop", type="order.created", time="t", data=b"1", hops=2, **attributes)
     body, data_at = structured(made)
     return stored(made, data_at, NOW, "corr-1"), body
 

@@ -84,9 +84,8 @@ def test_a_target_is_prepared_once_for_each_configuration() -> None:
 
 def test_tls_options_reach_the_client() -> None:
     """A CA and a client certificate of the subscription."""
-    _, targets, _ = configured(
-        entry("u", ca_certificate="ca", client_certificate=ClientCertificate(chain="c", key="k"))
-    )
+    certificate = ClientCertificate(chain="c", key="k")
+    _, targets, _ = configured(entry("u", ca_certificate="ca", client_certificate=certificate))
 
     tls = targets.target("u").tls
 
