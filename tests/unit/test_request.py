@@ -44,7 +44,7 @@ def event(**attributes: Any) -> tuple[Stored, bytes]:
 def lines(headers: bytes) -> dict[str, str]:
     pairs = [line.split(": ", 1) for line in headers.decode("latin-1").split("\r\n")[:-1]]
     assert len({name for name, _ in pairs}) == len(pairs)
-    return dict(pairs)  # type: ignore[arg-type]
+    return dict(pairs)
 
 
 def test_the_headers_are_those_of_the_contract() -> None:

@@ -268,7 +268,7 @@ class Dispatcher:
         if lane.leaving:
             return
         if delivery is None:
-            _log.error("delivery.event_missing", subscription=lane.uid, event=ref)
+            _log.error("delivery.event_missing", subscription=lane.uid, ref=ref)
             lane.results.append(Result(entry, ref, "missing", 0, Record()))
             return
         lane.loaded(delivery)

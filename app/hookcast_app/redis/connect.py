@@ -1,8 +1,13 @@
 """The one way to get a Redis client, so that time-outs and retries are decided once."""
 
+import asyncio
+from collections.abc import Iterable
+
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from hookcast_core.errors import InvalidInput, Reason
@@ -38,4 +43,30 @@ def create_redis(
         raise InvalidInput(
             Reason.INVALID_SETTING, "redis_url", "cannot be read as redis://[user:password@]host:port[/database]"
         ) from error
+    pool = client.connection_pool
+    pool.connection_class = type("CancellableConnection", (_Cancellable, pool.connection_class), {})
     return client
+
+
+class _Cancellable(AbstractConnection):
+    """Sends under a time-out that lets a cancellation through.
+
+    redis-py uses `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes as the send ends: the
+    task would go on, and whoever waits for its end would wait for ever.
+    """
+
+    async def send_packed_command(
+        self,
+        command: bytes | str | Iterable[bytes],
+        check_health: bool = True,  # noqa: FBT001, FBT002  the base class's signature
+    ) -> None:
+        """As the base class does. Raises redis-py's TimeoutError."""
+        limit, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(limit):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise RedisTimeoutError("Timeout writing to socket") from None
+        finally:
+            self.socket_timeout = limit

@@ -1,0 +1,258 @@
+"""The dispatcher under faults: Redis away, leases lost, events gone, defects, and an orderly end."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from hookcast_app.configuration import CurrentConfiguration
+from hookcast_app.delivery.attempt import Attempted, Attempts, Target
+from hookcast_app.delivery.dispatcher import Dispatcher
+from hookcast_app.delivery.models import Attempt, Place
+from hookcast_app.delivery.outcome import Delivered
+from hookcast_app.delivery.store import FAR, Fetched, LaneStore, Loaded, Result, Turn
+from hookcast_app.delivery.targets import Targets
+from hookcast_app.events import Stored
+from hookcast_app.events.store import EventStore, Publication
+from hookcast_app.outgoing import HttpClient
+from hookcast_app.redis import Keys
+from hookcast_core.configuration import Configuration, Entry
+from hookcast_core.egress import EgressPolicy
+from hookcast_core.errors import Unavailable
+from hookcast_core.subscription import Subscription
+from tests.support.app import eventually
+from tests.support.receiver import Receiver, Reply
+
+KEYS = Keys()
+RECORD = b'{"id":"1","source":"/s","type":"a","time":"t","accepted_ms":0}'
+Publish = Callable[..., Awaitable[None]]
+
+
+class FaultyStore(LaneStore):
+    """A lane store that a test can make fail, before or after Redis did the work."""
+
+    fail_before = 0
+    fail_after = 0
+    fail_load = 0
+
+    async def turn(self, turns: Any) -> list[Fetched | None]:
+        if self.fail_before:
+            self.fail_before -= 1
+            raise Unavailable("before")
+        answer = await super().turn(turns)
+        if self.fail_after:
+            self.fail_after -= 1
+            raise Unavailable("after")
+        return answer
+
+    async def load(self, wanted: Any) -> list[Loaded | None]:
+        if self.fail_load:
+            self.fail_load -= 1
+            raise Unavailable("load")
+        return await super().load(wanted)
+
+
+class HeldAttempts(Attempts):
+    """Attempts that begin and end only when a test says so."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.go = asyncio.Event()
+
+    async def make(self, target: Target, delivery: Loaded) -> Attempted:  # noqa: ARG002  the real one's signature
+        self.begun.append(delivery.ref)
+        await self.go.wait()
+        attempt = Attempt(1, 0, 1, 200)
+        record = delivery.record.after(attempt, Place.DELIVERED, None, None)
+        return Attempted(Delivered(), attempt, Result(delivery.entry, delivery.ref, "delivered", 0, record))
+
+
+def lane_store(redis: Redis, token: str = "ours", lease_seconds: float = 30) -> FaultyStore:
+    return FaultyStore(
+        redis, KEYS, token=token, lease_seconds=lease_seconds, retention_seconds=100, dead_letter_retention_seconds=100
+    )
+
+
+def configuration(url: str, **delivery: object) -> CurrentConfiguration:
+    current = CurrentConfiguration()
+    content = {"endpoint": {"url": url}, "events": {"types": ["*"]}, "delivery": delivery}
+    spec = Subscription.model_validate(content)
+    entry = Entry(uid="u", generation=1, namespace="d", name="n", source="files", spec=spec, url=url)
+    current.swap(Configuration(sequence=1, entries=(entry,)))
+    return current
+
+
+@asynccontextmanager
+async def dispatching(
+    store: LaneStore, current: CurrentConfiguration, attempts: Attempts | None = None
+) -> AsyncIterator[Dispatcher]:
+    client = HttpClient(EgressPolicy(["127.0.0.0/8"]))
+    targets = Targets(current, "1", lambda: 0)
+    made = attempts or Attempts(client, lambda: 0, lambda: 0.5)
+    dispatcher = Dispatcher(store, current, targets, made, lambda: 0, lambda _attempted: None)
+    task = asyncio.create_task(dispatcher.run())
+    try:
+        yield dispatcher
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await client.close()
+
+
+@pytest.fixture
+def publish(redis: Redis) -> Publish:
+    events = EventStore(redis, KEYS, retention_seconds=100, dedup_seconds=50)
+
+    async def publish(*refs: str) -> None:
+        await events.publish(
+            [Publication(ref, None, RECORD, json.dumps(ref).encode(), ("u",), (), b"") for ref in refs]
+        )
+
+    return publish
+
+
+async def settled(redis: Redis, count: int) -> None:
+    async with asyncio.timeout(15):
+        while await redis.xlen(KEYS.lane("u", "delivered")) < count:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_redis_that_fails_for_a_while_loses_and_doubles_nothing(
+    redis: Redis, publish: Publish, receiver: Receiver
+) -> None:
+    """Turns and loads fail, with and without their effect: each delivery is attempted and settled once."""
+    store = lane_store(redis)
+    store.fail_before, store.fail_load = 2, 2
+    await publish(*(f"r{number}" for number in range(50)))
+    async with dispatching(store, configuration(receiver.url)) as dispatcher:
+        await receiver.wait_for(20)
+        store.fail_after, store.fail_load = 2, 1
+        await settled(redis, 50)
+        await eventually(lambda: dispatcher.in_flight == 0)
+
+    assert sorted(receiver.bodies()) == sorted(json.dumps(f"r{number}").encode() for number in range(50))
+    assert await redis.xlen(KEYS.lane("u", "waiting")) == 0
+
+
+async def test_results_after_a_lost_lease_are_dropped_and_counted(redis: Redis, publish: Publish) -> None:
+    """Another dispatcher took over meanwhile: what this one still learns changes nothing."""
+    attempts = HeldAttempts()
+    await publish("a")
+    async with dispatching(lane_store(redis), configuration("http://127.0.0.1:9"), attempts) as dispatcher:
+        await eventually(lambda: attempts.begun)
+        await redis.set(KEYS.lane("u", "lease"), "somebody else", px=60_000)
+        attempts.go.set()
+        await eventually(lambda: dispatcher.counts["lease_lost"])
+
+    assert await redis.xlen(KEYS.lane("u", "waiting")) == 1
+    assert await redis.xlen(KEYS.lane("u", "delivered")) == 0
+
+
+async def test_the_end_waits_for_attempts_and_gives_lanes_back(redis: Redis, publish: Publish) -> None:
+    """Drain: nothing new starts, what is in flight is settled, and another may lease the lane at once."""
+    attempts = HeldAttempts()
+    current = configuration("http://127.0.0.1:9", maxInFlight=1)
+    await publish("a", "b")
+    async with dispatching(lane_store(redis), current, attempts) as dispatcher:
+        await eventually(lambda: attempts.begun == ["a"])
+        draining = asyncio.create_task(dispatcher.drain(10))
+        await asyncio.sleep(0)
+        attempts.go.set()
+        await draining
+
+        assert attempts.begun == ["a"]
+        assert dispatcher.lanes_held == 0
+    assert await redis.xlen(KEYS.lane("u", "delivered")) == 1
+    assert await lane_store(redis, "next").turn([Turn("u", "take", want=1)]) != [None]
+
+
+async def test_the_end_is_bounded(redis: Redis, publish: Publish) -> None:
+    """An attempt that does not end does not hold the process up; it will be made again."""
+    attempts = HeldAttempts()
+    await publish("a")
+    async with dispatching(lane_store(redis), configuration("http://127.0.0.1:9"), attempts) as dispatcher:
+        await eventually(lambda: attempts.begun)
+        await dispatcher.drain(0.05)
+
+    assert await redis.xlen(KEYS.lane("u", "waiting")) == 1
+
+
+async def test_a_successor_with_the_same_token_takes_over_at_once(
+    redis: Redis, publish: Publish, receiver: Receiver
+) -> None:
+    """The embedded Redis serves one process: what a killed one left leased does not wait for the lease's end."""
+    await publish("a")
+    await lane_store(redis).turn([Turn("u", "take", want=1)])
+
+    async with dispatching(lane_store(redis), configuration(receiver.url)):
+        await settled(redis, 1)
+
+
+async def test_a_missing_event_is_passed_over(redis: Redis, publish: Publish, receiver: Receiver) -> None:
+    """Somebody deleted its key: the lane goes on."""
+    await publish("a", "b")
+    await redis.delete(KEYS.event("a"))
+
+    async with dispatching(lane_store(redis), configuration(receiver.url)):
+        await settled(redis, 1)
+
+    assert receiver.bodies() == [b'"b"']
+    assert await redis.xlen(KEYS.lane("u", "waiting")) == 0
+
+
+async def test_a_defect_in_one_attempt_stops_nothing(
+    redis: Redis, publish: Publish, receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is logged whole, and the delivery is tried again by its schedule."""
+    await publish("a", "b")
+    bad = Stored(id="1", source="/s", type="\u20ac", time="t", accepted_ms=0)
+    await redis.hset(KEYS.event("a"), "m", json.dumps({**json.loads(RECORD), "type": bad.type}))
+
+    async with dispatching(lane_store(redis), configuration(receiver.url, retry={"schedule": ["1h"]})):
+        await settled(redis, 1)
+        async with asyncio.timeout(10):
+            while await redis.zcard(KEYS.lane("u", "later")) == 0:
+                await asyncio.sleep(0.02)
+
+    assert receiver.bodies() == [b'"b"']
+    assert "attempt.defect" in capsys.readouterr().out
+
+
+async def test_a_lane_without_a_subscription_is_left_alone(redis: Redis, publish: Publish) -> None:
+    """Nobody knows yet where its deliveries go: they wait, unleased."""
+    await publish("a")
+
+    async with dispatching(lane_store(redis), CurrentConfiguration()) as dispatcher:
+        await eventually(lambda: dispatcher.leasing)
+        async with asyncio.timeout(10):
+            while await lane_store(redis, "x").due(10):
+                await asyncio.sleep(0.02)
+        await eventually(lambda: dispatcher.lanes_held == 0)
+
+    assert not await redis.exists(KEYS.lane("u", "lease"))
+    assert await redis.xlen(KEYS.lane("u", "waiting")) == 1
+    assert await lane_store(redis, "x").due(10, FAR) == ["u"]
+
+
+async def test_fifo_waits_for_its_head_after_a_restart(redis: Redis, publish: Publish, receiver: Receiver) -> None:
+    """The head's next attempt is due in an hour: a new dispatcher starts nothing before it."""
+    await publish("a", "b")
+    current = configuration(receiver.url, ordering="FIFO", retry={"schedule": ["1h"]})
+    receiver.behaviour = lambda _request: Reply(500)
+    async with dispatching(lane_store(redis), current) as dispatcher:
+        await receiver.wait_for(1)
+        await eventually(lambda: dispatcher.in_flight == 0)
+        await dispatcher.drain(5)
+
+    async with dispatching(lane_store(redis, "next"), current) as dispatcher:
+        await eventually(lambda: dispatcher.lanes_held == 1)
+        async with asyncio.timeout(10):
+            while await redis.get(KEYS.lane("u", "lease")) != b"next":
+                await asyncio.sleep(0.02)
+        await dispatcher.drain(5)
+
+    assert receiver.bodies() == [b'"a"']
