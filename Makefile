@@ -22,7 +22,7 @@ run: setup  ## start everything and watch a first event arrive as a webhook and 
 	@exec $(BIN)/python -m hookcast_app.demo
 
 test: setup lint  ## lint, types, layers, unit and integration tests
-	$(BIN)/python -m pytest --cov --cov-report=term -q
+	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=term -q
 
 lint: setup  ## ruff, mypy --strict and the layers, changing nothing
 	$(BIN)/ruff check
