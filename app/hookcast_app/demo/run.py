@@ -108,7 +108,7 @@ class _Demo:
         self._screen = Screen(stream, self._nobody_reads)
 
     async def run(self) -> int:
-        """Serves until a signal; the exit status. Raises what the server could not start for."""
+        """Serves until a signal; the exit status. Raises what the server could not start for, or Interrupted."""
         receiver = Receiver(self._keys_for, self._screen, lambda: time.time_ns() // 1_000_000)
         async with serving(receiver, self._samples.listener):
             server = asyncio.create_task(self.server.serve(sockets=list(self._listeners)), name="server")
@@ -118,6 +118,11 @@ class _Demo:
                 if not server.done():
                     self._stop()
                 await server
+            except InvalidInput as error:
+                if self.server.should_exit:
+                    # The same Ctrl-C may have hit the embedded Redis before it had left our process group.
+                    raise Interrupted from error
+                raise
             finally:
                 guide.cancel()
                 (ended,) = await asyncio.gather(guide, return_exceptions=True)
