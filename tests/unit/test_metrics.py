@@ -46,7 +46,6 @@ def test_events_and_attempts_are_counted_by_outcome_and_reason() -> None:
     metrics.event("refused", Reason.INVALID_EVENT)
     metrics.attempt("delivered", None, 0.01)
     metrics.attempt("later", Reason.CONNECT_TIMEOUT, 10)
-    metrics.lease_lost()
     metrics.loop_lag(0.5)
     metrics.redis_latency(0.001)
 
@@ -54,7 +53,6 @@ def test_events_and_attempts_are_counted_by_outcome_and_reason() -> None:
     assert value(metrics, "events_total", result="refused", reason="InvalidEvent") == 1
     assert value(metrics, "delivery_attempts_total", outcome="later", reason="ConnectTimeout") == 1
     assert value(metrics, "delivery_attempt_seconds_count") == 2
-    assert value(metrics, "leases_lost_total") == 1
     assert value(metrics, "loop_lag_seconds_sum") == 0.5
     assert value(metrics, "redis_seconds_count") == 1
 

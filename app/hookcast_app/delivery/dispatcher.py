@@ -228,8 +228,9 @@ class Dispatcher:
 
     async def _answered(self, lane: Lane, turn: Turn, answer: Fetched | None) -> None:
         if answer is None:
-            self.counts["lease_lost"] += len(turn.results) + lane.in_flight
+            self.counts["lease_lost"] += len(turn.results)
             self._forget(lane)
+            self._look.set()  # nobody may hold it, if Redis lost its data
         elif turn.mode in {"release", "park"}:
             self._forget(lane)
             if not turn.park_ms:

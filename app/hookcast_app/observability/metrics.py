@@ -35,7 +35,6 @@ class Metrics:
         self._attempt_seconds = self._histogram("delivery_attempt_seconds", "Duration of attempts.", _ATTEMPT)
         self._lag = self._histogram("loop_lag_seconds", "How late the event loop ran a timer.", _FAST)
         self._redis = self._histogram("redis_seconds", "Round trip of a write to Redis.", _FAST)
-        self._leases_lost = self._counter("leases_lost", "Lanes taken over by another dispatcher while held.")
         # labels() costs a microsecond and takes a lock; each combination is looked up once.
         self._attempt_children: dict[tuple[str, Reason | None], Counter] = {}
         self._request_children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
@@ -70,10 +69,6 @@ class Metrics:
     def redis_latency(self, seconds: float) -> None:
         """Records one round trip."""
         self._redis.observe(seconds)
-
-    def lease_lost(self) -> None:
-        """Counts a lane that another dispatcher took over."""
-        self._leases_lost.inc()
 
     def gauge(self, name: str, documentation: str, value: Value) -> None:
         """A number that is read when Prometheus asks: connections, configuration age, queued bytes."""

@@ -45,7 +45,7 @@ async def test_a_post_sends_the_bytes_that_it_was_given(serve: Serve, client: Ht
         b"POST /h?a=%20b HTTP/1.1\r\nhost: " + host + b"\r\n" + HEADERS + b'content-length: 8\r\n\r\n{"a":\xc3\xa9}'
     ]
     assert (got.status, got.retry_after, got.head) == (202, "3", b"fine")
-    assert 0 < got.duration_ms < 5_000
+    assert 0 <= got.duration_ms < 5_000
 
 
 async def test_a_large_body_arrives_whole(serve: Serve, client: HttpClient) -> None:
