@@ -64,6 +64,10 @@ class Lifespan:
             await asyncio.wait({self._task, waiting}, timeout=0.1, return_when=asyncio.FIRST_COMPLETED)
         await _cancelled(waiting)
         if self._failure is not None or (self._task.done() and not self._answered.is_set()):
+            if give_up():
+                # The signal that ended the start may have reached a child of ours in mid-start, too.
+                await asyncio.gather(self._task, return_exceptions=True)
+                raise Interrupted
             await self._task
             raise RuntimeError(self._failure or f"the app returned without answering {phase}")
 

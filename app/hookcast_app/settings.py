@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     admin_host: str = "127.0.0.1"
     """Address of the admin port."""
     admin_port: int = Field(default=9090, ge=0, le=65535)
-    """`/metrics`, `/health/*`, `/internal/*`; never routed by an ingress. 0 takes a free one."""
+    """`/metrics` and `/health/*`; never routed by an ingress. 0 takes a free one."""
     data_dir: Path = Path(".hookcast")
     """Where the embedded Redis and generated keys live."""
     manifests: Path | None = None

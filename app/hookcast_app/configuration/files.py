@@ -32,7 +32,9 @@ class ConfigurationFiles:
     async def run(self) -> None:
         """Follows the directory until cancelled."""
         async for loaded in watch(self._directory, self._current.configuration, self._key, self._policy):
-            self._apply(loaded)
+            current = (self._current.configuration, self._current.problems)
+            if (loaded.configuration, tuple(map(str, loaded.problems))) != current:
+                self._apply(loaded)
 
     def check(self) -> str | None:
         """Readiness: a configuration is in force."""
