@@ -2,7 +2,7 @@
 
 import pytest
 
-from hookcast_app.delivery.lane import QUEUED, READY_BYTES, Lane
+from hookcast_app.delivery.lane import FETCHED, QUEUED, READY_BYTES, RESULTS, Lane
 from hookcast_app.delivery.models import Record
 from hookcast_app.delivery.pace import Pace
 from hookcast_app.delivery.store import Fetched, Loaded, Result, Turn
@@ -34,21 +34,21 @@ def test_the_first_turn_takes_the_lease_and_the_next_hold_it() -> None:
     """A lane that was not ours is asked for; one that is ours must still be."""
     lane = Lane("u")
 
-    assert lane.next_turn(0) == Turn("u", "take", b"-", QUEUED, results=[])
-    lane.answered(Turn("u", "take", b"-", QUEUED), Fetched(None, b"", entries(3)), now=0.0)
+    assert lane.next_turn(0) == Turn("u", "take", b"-", FETCHED, results=[])
+    lane.answered(Turn("u", "take", b"-", FETCHED), Fetched(None, b"", entries(3)), now=0.0)
 
-    assert lane.next_turn(0) == Turn("u", "hold", b"3-0", QUEUED - 3, results=[])
+    assert lane.next_turn(0) == Turn("u", "hold", b"3-0", FETCHED, results=[])
 
 
 def test_a_lane_is_caught_up_when_it_got_less_than_it_asked_for() -> None:
     """Only then may it stop asking; a full answer means that there may be more."""
     assert taken(3).caught_up
-    assert not taken(QUEUED).caught_up
+    assert not taken(FETCHED).caught_up
 
 
 def test_a_full_queue_asks_for_no_more() -> None:
     """References read ahead are bounded; the lane asks again when half of them are used."""
-    lane = taken(QUEUED)
+    lane = taken(FETCHED, taken(FETCHED))
 
     assert not lane.wants_turn
     while len(lane.queued) >= QUEUED // 2:
@@ -93,6 +93,32 @@ def test_results_go_with_the_next_turn_and_come_back_if_it_fails() -> None:
     assert lane.results == []
     lane.failed(turn)
     assert lane.next_turn(0).results == [result()]
+
+
+def test_one_turn_settles_a_bounded_number() -> None:
+    """The rest goes with the next turns, also when the lane is being left; only the last one releases it."""
+    lane = taken(0)
+    lane.results = [result(f"{number}-0") for number in range(RESULTS + 1)]
+    lane.leave()
+
+    first, last = lane.next_turn(0), lane.next_turn(0)
+
+    assert (len(first.results), first.mode) == (RESULTS, "hold")
+    assert (len(last.results), last.mode) == (1, "release")
+
+
+def test_settling_may_wait_but_fetching_may_not() -> None:
+    """Few results wait for others; a lane that has to read, load, leave or settle much does not."""
+    lane = taken(0)
+    lane.results = [result()]
+    assert not lane.is_urgent
+    lane.results *= RESULTS
+    assert lane.is_urgent
+    assert Lane("u").is_urgent
+    assert taken(FETCHED).is_urgent
+    left = taken(0)
+    left.leave()
+    assert left.is_urgent
 
 
 def test_a_lane_is_idle_when_nothing_is_in_hand() -> None:

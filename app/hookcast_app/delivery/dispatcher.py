@@ -1,7 +1,6 @@
 """Takes lanes, makes their attempts and settles them. Everything about a lane is decided by the one that leases it."""
 
 import asyncio
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -10,7 +9,7 @@ import structlog
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.attempt import Attempted, Attempts
-from hookcast_app.delivery.lane import Lane
+from hookcast_app.delivery.lane import FETCHED, RESULTS, Lane
 from hookcast_app.delivery.models import Place, Record
 from hookcast_app.delivery.outcome import Dead
 from hookcast_app.delivery.pace import Pace
@@ -24,10 +23,15 @@ POLL_SECONDS = 1.0
 RENEW_SECONDS = 10.0
 IDLE_SECONDS = 10.0
 """A lane without work is given back after so long."""
+SETTLE_SECONDS = 0.005
+"""How long results wait for others to be settled with, unless there is more to do for their lane."""
 PARK_MS = 30_000
 """How long nobody looks at a lane that is suspended, disabled or unknown, unless its configuration changes."""
 MAX_LANES_A_TURN = 200
-MAX_LOADS = 512
+MAX_RESULTS_A_TURN = 512
+MAX_FETCHED_A_TURN = 2_048
+"""Bounds of one script, which nothing else in Redis can interrupt: some 10 ms."""
+MAX_LOADS = 256
 ALL_READY_BYTES = 134_217_728
 """Bodies that all lanes together keep loaded: each gets its share, so that none can take another's."""
 BACK_OFF_SECONDS = 0.2
@@ -65,6 +69,7 @@ class Dispatcher:
         self._work = asyncio.Event()
         self._look = asyncio.Event()
         self._given_back = asyncio.Event()
+        self._settling: asyncio.TimerHandle | None = None
         self._stopping = False
         self._tasks: asyncio.TaskGroup | None = None
         self.counts: Counter[str] = Counter()
@@ -173,9 +178,7 @@ class Dispatcher:
     async def _turns(self) -> None:
         while True:
             await self._work.wait()
-            lanes = [self._wanted.pop(uid) for uid in list(itertools.islice(self._wanted, MAX_LANES_A_TURN))]
-            if not self._wanted:
-                self._work.clear()
+            lanes = self._next_lanes()
             try:
                 await self._turn(lanes)
                 await self._load(lanes)
@@ -189,10 +192,30 @@ class Dispatcher:
 
     # Turns
 
+    def _next_lanes(self) -> list[Lane]:
+        """Those that have wanted a turn the longest, as many as one script should take."""
+        lanes: list[Lane] = []
+        results = 0
+        while self._wanted and len(lanes) < MAX_LANES_A_TURN and results < MAX_RESULTS_A_TURN:
+            lane = self._wanted.pop(next(iter(self._wanted)))
+            lanes.append(lane)
+            results += min(len(lane.results), RESULTS)
+        if not self._wanted:
+            self._work.clear()
+        return lanes
+
     def _want(self, lane: Lane) -> None:
-        if not lane.lost:
-            self._wanted[lane.uid] = lane
+        if lane.lost:
+            return
+        self._wanted[lane.uid] = lane
+        if lane.is_urgent:
             self._work.set()
+        elif self._settling is None:
+            self._settling = asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._settle)
+
+    def _settle(self) -> None:
+        self._settling = None
+        self._work.set()
 
     def _leave(self, lane: Lane, park_ms: int = 0) -> None:
         lane.leave(park_ms)
@@ -211,7 +234,8 @@ class Dispatcher:
             timer.cancel()
 
     async def _turn(self, lanes: list[Lane]) -> None:
-        turns = [self._turn_of(lane) for lane in lanes]
+        most = max(MAX_FETCHED_A_TURN // max(len(lanes), 1), 1)
+        turns = [self._turn_of(lane, min(most, FETCHED)) for lane in lanes]
         try:
             answers = await self._store.turn(turns)
         except Unavailable:
@@ -221,10 +245,10 @@ class Dispatcher:
         for lane, turn, answer in zip(lanes, turns, answers, strict=True):
             await self._answered(lane, turn, answer)
 
-    def _turn_of(self, lane: Lane) -> Turn:
+    def _turn_of(self, lane: Lane, most: int) -> Turn:
         if lane.leaving and not lane.taken:
             return Turn(lane.uid, "park", park_ms=lane.park_ms)
-        return lane.next_turn(FAR if lane.discarding else 0)
+        return lane.next_turn(FAR if lane.discarding else 0, most)
 
     async def _answered(self, lane: Lane, turn: Turn, answer: Fetched | None) -> None:
         if answer is None:

@@ -11,8 +11,14 @@ from hookcast_app.delivery.store import Fetched, Loaded, Mode, Result, Turn
 
 READY_BYTES = 1_048_576
 """Bodies that a lane keeps loaded beyond those in flight, at the most; one delivery is loaded whatever its size."""
-QUEUED = 1024
+QUEUED = 512
 """References that a lane reads ahead."""
+READY_LOW = 64
+"""With fewer loaded deliveries than this it is time to load more."""
+RESULTS = 256
+"""So many results are settled without waiting for more, and at the most in one turn: longer scripts cost more each."""
+FETCHED = 256
+"""References that one turn reads at the most."""
 _FIRST_SIZE = 16_384
 
 
@@ -54,12 +60,21 @@ class Lane:
             return bool(self.results) or not self.in_flight
         return bool(self.results) or (not self.caught_up and len(self.queued) < QUEUED // 2)
 
-    def next_turn(self, horizon_ms: int) -> Turn:
-        """The lane's part of the next turn; its results are handed over with it."""
-        results, self.results = self.results, []
-        last = self.leaving and not self.in_flight
+    @property
+    def is_urgent(self) -> bool:
+        """Whether a turn is wanted for more than settling, which may wait a little and is cheaper for many."""
+        if self.leaving or not self.taken or len(self.results) >= RESULTS:
+            return True
+        if self.queued and len(self.ready) < READY_LOW:
+            return True
+        return not self.caught_up and len(self.queued) < QUEUED // 2
+
+    def next_turn(self, horizon_ms: int, most: int = FETCHED) -> Turn:
+        """The lane's part of the next turn, reading `most` references; its results are handed over with it."""
+        results, self.results = self.results[:RESULTS], self.results[RESULTS:]
+        last = self.leaving and not self.in_flight and not self.results
         mode: Mode = "release" if last else "hold" if self.taken else "take"
-        want = 0 if self.leaving else QUEUED - len(self.queued)
+        want = 0 if self.leaving else min(QUEUED - len(self.queued), most)
         return Turn(self.uid, mode, self.after, want, self.park_ms, horizon_ms, results)
 
     def failed(self, turn: Turn) -> None:
