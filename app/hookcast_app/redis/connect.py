@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
+import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
@@ -44,16 +45,23 @@ def create_redis(
             Reason.INVALID_SETTING, "redis_url", "cannot be read as redis://[user:password@]host:port[/database]"
         ) from error
     pool = client.connection_pool
-    pool.connection_class = type("CancellableConnection", (_Cancellable, pool.connection_class), {})
+    pool.connection_class = type("HookcastConnection", (_Connection, pool.connection_class), {})
     return client
 
 
-class _Cancellable(AbstractConnection):
-    """Sends under a time-out that lets a cancellation through.
+class _Connection(AbstractConnection):
+    """Sends under a time-out that lets a cancellation through, and packs in C.
 
     redis-py uses `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes as the send ends: the
-    task would go on, and whoever waits for its end would wait for ever.
+    task would go on, and whoever waits for its end would wait for ever. Its own packing, in Python, costs a microsecond
+    for each argument, and a script that settles a hundred deliveries has a thousand.
     """
+
+    def pack_command(self, *args: bytes | bytearray | memoryview | str | float) -> list[bytes]:
+        """As the base class does: a command's name may be several words."""
+        name = args[0].encode() if isinstance(args[0], str) else args[0]
+        words = name.split() if isinstance(name, bytes) else [name]
+        return [hiredis.pack_command((*words, *args[1:]))]
 
     async def send_packed_command(
         self,
