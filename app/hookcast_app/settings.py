@@ -140,6 +140,9 @@ class Settings(BaseSettings):
     """How long settled events and their attempts are kept (72 h)."""
     dead_letter_retention_seconds: int = Field(default=2_592_000, ge=1)
     """How long events with dead letters are kept (30 d)."""
+    deletion_grace_seconds: int = Field(default=600, ge=0)
+    """How long a subscription must have been gone before what waits for it is discarded: a file may be written anew,
+    and another process may know of it already; mounted files were seen to trail by minutes."""
     egress_allow: CommaSeparated = ()
     """CIDRs or `host:port` patterns that webhooks may reach though they are private, also by plain http."""
 

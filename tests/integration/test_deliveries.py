@@ -124,6 +124,8 @@ async def test_gone_disables_until_the_specification_changes(app: RunningApp, re
     assert (await app.delivery(first["id"], "dead"))["reason"] == "Gone"
 
     receiver.behaviour = lambda _request: Reply(200)
+    shown = await app.client.get("/api/v1/webhook-subscriptions")
+    assert shown.json()["items"][0]["disabled"]["reason"] == "Gone"
     second = await app.publish()
     await app.delivery(second["id"], "waiting")
     await app.subscribe(f"{receiver.url}/changed")
@@ -228,17 +230,33 @@ async def test_suspend_holds_deliveries(app: RunningApp, receiver: Receiver) -> 
     await app.delivery(answer["id"], "delivered")
 
 
-async def test_a_deleted_subscription_discards_what_waits(app: RunningApp, receiver: Receiver) -> None:
-    """Pending deliveries end as discarded, with the reason."""
+async def test_a_deleted_subscription_discards_what_waits(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:
+    """Once it has been gone for the grace, pending deliveries end as discarded, with the reason."""
+    async with running_app(settings_for(redis_url, tmp_path, deletion_grace_seconds=0)) as app:
+        await app.subscribe(receiver.url, suspend=True)
+        answer = await app.publish()
+        await app.delivery(answer["id"], "waiting")
+
+        await app.write("orders.yaml", "")
+
+        shown = await app.delivery(answer["id"], "discarded")
+    assert shown["reason"] == "SubscriptionDeleted"
+    assert receiver.requests == []
+
+
+async def test_a_manifest_that_is_written_anew_loses_nothing(app: RunningApp, receiver: Receiver) -> None:
+    """Emptied for a moment, as a shell's redirection does: what waited is delivered."""
     await app.subscribe(receiver.url, suspend=True)
     answer = await app.publish()
     await app.delivery(answer["id"], "waiting")
+    path = app.manifests / "orders.yaml"
+    text = path.read_text()
 
-    await app.write("orders.yaml", "")
+    path.write_text("")
+    await eventually(lambda: not app.application.configuration.entries)
+    path.write_text(text.replace("suspend: true", "suspend: false"))
 
-    shown = await app.delivery(answer["id"], "discarded")
-    assert shown["reason"] == "SubscriptionDeleted"
-    assert receiver.requests == []
+    await app.delivery(answer["id"], "delivered")
 
 
 async def test_one_broken_manifest_disturbs_no_other(app: RunningApp, receiver: Receiver) -> None:
@@ -282,11 +300,13 @@ async def test_an_event_is_found_by_its_publishers_id(app: RunningApp, receiver:
     await app.subscribe(receiver.url)
     await app.publish(id="order-7", source="/shop", data={"n": 1})
     await app.publish(id="mine")
+    await app.publish(id="a/b")
 
     named = await app.client.get("/api/v1/events/order-7", params={"source": "/shop"})
     own = await app.client.get("/api/v1/events/mine")
     unknown = await app.client.get("/api/v1/events/order-7")
 
+    assert (await app.client.get("/api/v1/events/a%2Fb")).json()["event"]["id"] == "a/b"
     assert named.json()["event"]["data"] == {"n": 1}
     assert len(named.json()["deliveries"]) == 1
     assert own.status_code == 200
@@ -331,6 +351,14 @@ async def test_lists_come_in_pages(app: RunningApp, receiver: Receiver) -> None:
         ("/api/v1/deliveries?status=lost", 400, "InvalidRequest"),
         ("/api/v1/events?limit=0", 400, "InvalidRequest"),
         ("/api/v1/events?cursor=%0a", 400, "InvalidRequest"),
+        ("/api/v1/events?cursor=abc", 400, "InvalidRequest"),
+        ("/api/v1/events?cursor=99999999999999999999999", 400, "InvalidRequest"),
+        ("/api/v1/deliveries?cursor=x~", 400, "InvalidRequest"),
+        ("/api/v1/deliveries?subscription=u&cursor=later~5-5", 400, "InvalidRequest"),
+        ("/api/v1/deliveries?subscription=u&cursor=later~99999999999999999999", 400, "InvalidRequest"),
+        ("/api/v1/deliveries?subscription=u&cursor=waiting~1-2-3", 400, "InvalidRequest"),
+        ("/api/v1/deliveries?subscription=u&cursor=dead~-", 400, "InvalidRequest"),
+        ("/api/v1/deliveries?subscription=u&cursor=1-1", 400, "InvalidRequest"),
         ("/api/v1/nothing", 404, "NotFound"),
     ],
 )

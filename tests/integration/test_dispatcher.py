@@ -91,7 +91,7 @@ async def dispatching(
     store: LaneStore, current: CurrentConfiguration, attempts: Attempts | None = None
 ) -> AsyncIterator[Dispatcher]:
     client = HttpClient(EgressPolicy(["127.0.0.0/8"]))
-    targets = Targets(current, "1", lambda: 0)
+    targets = Targets(current, "1", lambda: 0, 60)
     made = attempts or Attempts(client, lambda: 0, lambda: 0.5)
     dispatcher = Dispatcher(store, current, targets, made, lambda: 0, lambda _attempted: None)
     task = asyncio.create_task(dispatcher.run())
@@ -254,3 +254,75 @@ async def test_fifo_waits_for_its_head_after_a_restart(redis: Redis, publish: Pu
         await dispatcher.drain(5)
 
     assert receiver.bodies() == [b'"a"']
+
+
+async def test_many_that_become_due_together_are_not_forgotten(
+    redis: Redis, publish: Publish, receiver: Receiver
+) -> None:
+    """However the times of turns, loads and retries fall: no lane waits for its lease's renewal to notice."""
+    refs = [f"r{number}" for number in range(60)]
+    failed: set[bytes] = set()
+
+    def once(request: Any) -> Reply:
+        if request.body in failed:
+            return Reply()
+        failed.add(request.body)
+        return Reply(503)
+
+    receiver.behaviour = once
+    await publish(*refs)
+    loop = asyncio.get_running_loop()
+    async with dispatching(lane_store(redis), configuration(receiver.url, retry={"schedule": ["1s"]})):
+        await eventually(lambda: len(failed) == 60)
+        first_done = loop.time()
+        await settled(redis, 60)
+
+    assert loop.time() - first_done < 8
+
+
+async def test_a_subscription_that_goes_between_two_attempts_stops_nothing(redis: Redis, publish: Publish) -> None:
+    """The configuration is swapped in the very tick in which its workers start: its deliveries stay in the lane."""
+    current = configuration("http://127.0.0.1:9")
+    await publish("a", "b")
+    store = lane_store(redis)
+    async with dispatching(store, current) as dispatcher:
+        feed = dispatcher._feed
+
+        def feed_and_swap(lane: Any) -> None:
+            feed(lane)
+            if lane.in_flight:
+                current.swap(Configuration(sequence=2))
+
+        dispatcher._feed = feed_and_swap  # type: ignore[method-assign]
+        await eventually(lambda: not current.entries)
+        await eventually(lambda: dispatcher.lanes_held == 0)
+
+    assert await redis.xlen(KEYS.lane("u", "waiting")) == 2
+
+
+async def test_gone_from_a_url_that_was_corrected_meanwhile_disables_nothing(
+    redis: Redis, publish: Publish, receiver: Receiver
+) -> None:
+    """The answer concerned the specification before; the corrected one gets what follows."""
+    current = configuration(f"{receiver.url}/old")
+    answered = asyncio.Event()
+
+    async def gone(request: Any) -> Reply:
+        if request.path == "/new":
+            return Reply()
+        await answered.wait()
+        return Reply(410)
+
+    receiver.behaviour = gone
+    await publish("a")
+    async with dispatching(lane_store(redis), current):
+        await receiver.wait_for(1)
+        changed = configuration(f"{receiver.url}/new").configuration
+        assert changed is not None
+        current.swap(changed)
+        answered.set()
+        await publish("b")
+        await settled(redis, 1)
+
+    assert not await redis.exists(KEYS.disabled)
+    assert await redis.xlen(KEYS.lane("u", "dead")) == 1

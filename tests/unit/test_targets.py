@@ -3,7 +3,7 @@
 from typing import Any
 
 from hookcast_app.configuration import CurrentConfiguration
-from hookcast_app.delivery.targets import GRACE_MS, Disposition, Targets, fingerprint
+from hookcast_app.delivery.targets import Disposition, Targets, fingerprint
 from hookcast_core.configuration import ClientCertificate, Configuration, Entry
 from hookcast_core.subscription import Subscription
 
@@ -23,7 +23,7 @@ class Clock:
 
 def configured(*entries: Entry, problems: tuple[str, ...] = ()) -> tuple[CurrentConfiguration, Targets, Clock]:
     current, clock = CurrentConfiguration(), Clock()
-    targets = Targets(current, "1", clock)
+    targets = Targets(current, "1", clock, 60)
     current.swap(Configuration(sequence=1, entries=entries), problems)
     return current, targets, clock
 
@@ -36,38 +36,51 @@ def test_a_subscription_in_force_is_delivered_unless_suspended() -> None:
     assert targets.disposition("s") is Disposition.HOLD
 
 
-def test_a_deletion_that_was_seen_discards_at_once() -> None:
-    """It was there and is not any more; if it comes back it is delivered again."""
-    current, targets, _ = configured(entry("u"))
+def test_a_deletion_discards_after_the_grace() -> None:
+    """A file that is written anew is gone for a moment: nothing that waits may be thrown away for that."""
+    current, targets, clock = configured(entry("u"))
 
     current.swap(Configuration(sequence=2))
-    assert targets.disposition("u") is Disposition.DISCARD
+    assert targets.disposition("u") is Disposition.HOLD
+    clock.now = 59_999
+    assert targets.disposition("u") is Disposition.HOLD
     current.swap(Configuration(sequence=3, entries=(entry("u"),)))
     assert targets.disposition("u") is Disposition.DELIVER
+    current.swap(Configuration(sequence=4))
+    clock.now += 60_000
+    assert targets.disposition("u") is Disposition.HOLD
+    clock.now += 60_000
+    assert targets.disposition("u") is Disposition.DISCARD
+    assert targets.target("u") is None
 
 
-def test_an_unknown_subscription_is_held_for_a_while() -> None:
-    """It may be newer than what this process knows; after the grace it was deleted while nobody looked."""
+def test_an_unknown_subscription_is_held_from_when_it_was_first_seen() -> None:
+    """It may be newer than what this process knows, however long that has not changed."""
     _, targets, clock = configured()
+    clock.now = 1_000_000
 
     assert targets.disposition("u") is Disposition.HOLD
-    clock.now = GRACE_MS + 1
+    clock.now += 59_999
+    assert targets.disposition("u") is Disposition.HOLD
+    clock.now += 1
     assert targets.disposition("u") is Disposition.DISCARD
 
 
 def test_an_unknown_subscription_is_held_while_something_is_broken() -> None:
     """Its document may be the broken one: then nothing of it may be thrown away."""
     _, targets, clock = configured(problems=("a.yaml: broken",))
-    clock.now = GRACE_MS * 100
+    clock.now = 10**9
 
+    assert targets.disposition("u") is Disposition.HOLD
+    clock.now *= 2
     assert targets.disposition("u") is Disposition.HOLD
 
 
 def test_without_any_configuration_everything_is_held() -> None:
     """A server started without its manifests by mistake discards nothing."""
     clock = Clock()
-    targets = Targets(CurrentConfiguration(), "1", clock)
-    clock.now = GRACE_MS * 100
+    targets = Targets(CurrentConfiguration(), "1", clock, 60)
+    clock.now = 10**9
 
     assert targets.disposition("u") is Disposition.HOLD
 
@@ -87,8 +100,10 @@ def test_tls_options_reach_the_client() -> None:
     certificate = ClientCertificate(chain="c", key="k")
     _, targets, _ = configured(entry("u", ca_certificate="ca", client_certificate=certificate))
 
-    tls = targets.target("u").tls
+    target = targets.target("u")
 
+    assert target is not None
+    tls = target.tls
     assert tls is not None
     assert (tls.ca_certificate, tls.client_certificate and tls.client_certificate.chain) == ("ca", "c")
 

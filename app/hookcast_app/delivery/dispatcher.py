@@ -10,11 +10,12 @@ import structlog
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.attempt import Attempted, Attempts
 from hookcast_app.delivery.lane import FETCHED, RESULTS, Lane
-from hookcast_app.delivery.models import Place, Record
+from hookcast_app.delivery.models import Disabled, Place, Record
 from hookcast_app.delivery.outcome import Dead
 from hookcast_app.delivery.pace import Pace
 from hookcast_app.delivery.store import FAR, Fetched, LaneStore, Loaded, Result, Turn
 from hookcast_app.delivery.targets import Disposition, Targets, fingerprint
+from hookcast_core.configuration import Entry
 from hookcast_core.errors import Reason, Unavailable
 
 _log = structlog.get_logger("hookcast.delivery")
@@ -35,14 +36,6 @@ MAX_LOADS = 256
 ALL_READY_BYTES = 134_217_728
 """Bodies that all lanes together keep loaded: each gets its share, so that none can take another's."""
 BACK_OFF_SECONDS = 0.2
-
-
-class Disabled(msgspec.Struct, frozen=True):
-    """Why and as of which specification a subscription was disabled; `at` is epoch ms."""
-
-    reason: Reason
-    fingerprint: str
-    at: int
 
 
 class Dispatcher:
@@ -306,6 +299,8 @@ class Dispatcher:
     def _feed(self, lane: Lane) -> None:
         """Starts what may start, and sets the clock for what may start later."""
         now = asyncio.get_running_loop().time()
+        if lane.due_at is not None and lane.due_at <= now:
+            lane.due_at, lane.caught_up = None, False
         while (delivery := lane.next(now)) is not None:
             assert self._tasks is not None, "run() opened the group"  # noqa: S101
             self._tasks.create_task(self._work_through(lane, delivery), name=f"lane {lane.uid}")
@@ -322,8 +317,7 @@ class Dispatcher:
 
     def _ring(self, lane: Lane) -> None:
         """A lane's own time has come: something became due, or may start."""
-        if lane.due_at is not None and lane.due_at <= asyncio.get_running_loop().time():
-            self._want(lane)
+        self._timers.pop(lane, None)
         self._feed(lane)
 
     async def _work_through(self, lane: Lane, delivery: Loaded | None) -> None:
@@ -340,11 +334,14 @@ class Dispatcher:
         self._feed(lane)
 
     async def _attempt(self, lane: Lane, delivery: Loaded) -> None:
-        attempted = await self._attempts.make(self._targets.target(lane.uid), delivery)
+        target = self._targets.target(lane.uid)
+        if target is None:
+            lane.not_attempted()
+            return
+        attempted = await self._attempts.make(target, delivery)
         self._observe(attempted)
         if isinstance(attempted.outcome, Dead) and attempted.outcome.disables:
-            await self._disable(lane.uid, attempted.outcome.reason)
-            self._leave(lane, PARK_MS)
+            await self._disable(lane, target.entry, attempted.outcome.reason)
         if lane.lost:
             self.counts["lease_lost"] += 1
         elif attempted.result.outcome == "held":
@@ -352,14 +349,16 @@ class Dispatcher:
         else:
             lane.settled(attempted.result)
 
-    async def _disable(self, uid: str, reason: Reason) -> None:
-        entry = self._configuration.entries.get(uid)
-        if entry is None:
+    async def _disable(self, lane: Lane, attempted: Entry, reason: Reason) -> None:
+        """Disables a subscription because of an answer, unless it was changed since that request was sent."""
+        entry = self._configuration.entries.get(lane.uid)
+        if entry is None or fingerprint(entry) != fingerprint(attempted):
             return
-        _log.warning("subscription.disabled", subscription=uid, name=entry.name, reason=reason)
+        _log.warning("subscription.disabled", subscription=lane.uid, name=entry.name, reason=reason)
+        self._leave(lane, PARK_MS)
         state = msgspec.json.encode(Disabled(reason, fingerprint(entry), self._clock()))
         try:
-            await self._store.disable(uid, state)
+            await self._store.disable(lane.uid, state)
         except Unavailable as error:
             # The next delivery will be answered 410 again.
             _log.warning("dispatcher.unavailable", detail=error.detail)

@@ -53,7 +53,7 @@ class Dispatching:
         )
         self._metrics = metrics
         self._client = HttpClient(policy, connections_per_endpoint=MAX_CONNECTIONS)
-        targets = Targets(configuration, version("hookcast"), clock)
+        targets = Targets(configuration, version("hookcast"), clock, settings.deletion_grace_seconds)
         attempts = Attempts(self._client, clock, random)
         self._dispatcher = Dispatcher(store, configuration, targets, attempts, clock, self._observe)
         self._signals = Signals(redis, keys.wake, self._dispatcher.wake, self._dispatcher.look)

@@ -6,7 +6,7 @@ from typing import cast
 import msgspec
 from redis.asyncio import Redis
 
-from hookcast_app.delivery.models import Attempt, Place, Record, delivery_id
+from hookcast_app.delivery.models import Attempt, Disabled, Place, Record, delivery_id
 from hookcast_app.delivery.request import message_id
 from hookcast_app.events import Stored, timestamp
 from hookcast_app.redis import Keys, translated
@@ -44,6 +44,12 @@ class History:
             if name.startswith(b"d:"):
                 deliveries[name[2:].decode()] = msgspec.json.decode(value, type=Record)
         return Known(ref, msgspec.json.decode(fields[b"m"], type=Stored), fields[b"b"], deliveries)
+
+    async def disabled(self) -> dict[str, Disabled]:
+        """The subscriptions that an endpoint's answer disabled, by UID."""
+        with translated("list disabled subscriptions"):
+            found = cast("dict[bytes, bytes]", await self._redis.hgetall(self._keys.disabled))
+        return {uid.decode(): msgspec.json.decode(state, type=Disabled) for uid, state in found.items()}
 
     async def event_refs(self, before: str | None, limit: int) -> list[tuple[str, str]]:
         """(stream id, ref) of accepted events, newest first, older than the stream id `before`."""

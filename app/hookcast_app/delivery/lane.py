@@ -127,6 +127,11 @@ class Lane:
         self.in_flight -= 1
         self.results.append(result)
 
+    def not_attempted(self) -> None:
+        """A delivery that was taken in flight has nowhere to go now: it stays in the stream, and the lane is left."""
+        self.in_flight -= 1
+        self.leave()
+
     def held(self, delivery: Loaded, result: Result, now: float) -> None:
         """FIFO: the head failed; it keeps its place and is tried again after the result's delay."""
         self.settled(result)

@@ -48,6 +48,14 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
         return Record(place=place, made=attempt.number, reason=reason, due=due, attempts=attempts)
 
 
+class Disabled(msgspec.Struct, frozen=True):
+    """Why and as of which specification a subscription was disabled; `at` is epoch ms."""
+
+    reason: Reason
+    fingerprint: str
+    at: int
+
+
 def delivery_id(ref: str, uid: str) -> str:
     """The id by which the API and `x-hookcast-delivery` name a delivery."""
     return f"{ref}.{uid}"

@@ -1,6 +1,7 @@
 """`/api/v1/events`, `/api/v1/deliveries` and `/api/v1/webhook-subscriptions`, for reading. Needs the scope `read`."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -9,12 +10,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from hookcast_app.auth import ApiKeys
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.history import PLACES_READ, History, Known, shown_delivery, shown_event
-from hookcast_app.delivery.models import Place, split_delivery_id
-from hookcast_app.events import event_ref
+from hookcast_app.delivery.models import Disabled, Place, split_delivery_id
+from hookcast_app.events import event_ref, timestamp
 from hookcast_core.configuration import Entry
 from hookcast_core.errors import InvalidInput, Reason
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items a page.")]
+_STREAM_CURSOR = re.compile(r"\d{1,18}-\d{1,18}", re.ASCII)
+_RANK_CURSOR = re.compile(r"\d{1,9}", re.ASCII)
 Cursor = Annotated[
     str | None, Query(max_length=64, pattern=r"^[a-z_]*~?[0-9-]*$", description="`next` of the last page.")
 ]
@@ -37,7 +40,9 @@ class Reads:
         """The routes."""
         router = APIRouter(prefix="/api/v1", dependencies=[Depends(self._may_read)])
         router.add_api_route("/events", self.events, tags=["events"], summary="List events, newest first")
-        router.add_api_route("/events/{event_id}", self.event, tags=["events"], summary="One event and its deliveries")
+        router.add_api_route(
+            "/events/{event_id:path}", self.event, tags=["events"], summary="One event and its deliveries"
+        )
         router.add_api_route("/deliveries", self.deliveries, tags=["deliveries"], summary="List deliveries")
         router.add_api_route("/deliveries/{delivery_id}", self.delivery, tags=["deliveries"], summary="One delivery")
         router.add_api_route(
@@ -53,7 +58,7 @@ class Reads:
 
     async def events(self, limit: Limit = 50, cursor: Cursor = None) -> Response:
         """Accepted events, newest first, each with how its deliveries stand."""
-        refs = await self._history.event_refs(cursor, limit)
+        refs = await self._history.event_refs(_checked(cursor), limit)
         known = [await self._history.event(ref) for _, ref in refs]
         items = [shown_event(each, self._clock()) for each in known if each is not None]
         return _page(items, refs[-1][0] if len(refs) == limit else None)
@@ -99,15 +104,16 @@ class Reads:
     async def subscriptions(self) -> Response:
         """The subscriptions in force, and what is wrong with those that are not."""
         entries = sorted(self._configuration.entries.values(), key=lambda entry: (entry.namespace, entry.name))
-        content = {"items": [_shown_subscription(entry) for entry in entries], "problems": self._configuration.problems}
-        return _json(content)
+        disabled = await self._history.disabled()
+        items = [_shown_subscription(entry, disabled.get(entry.uid)) for entry in entries]
+        return _json({"items": items, "problems": self._configuration.problems})
 
     async def subscription(self, uid: str) -> Response:
         """One subscription in force."""
         entry = self._configuration.entries.get(uid)
         if entry is None:
             raise _not_found("subscription", "no subscription of this UID is in force")
-        return _json(_shown_subscription(entry))
+        return _json(_shown_subscription(entry, (await self._history.disabled()).get(uid)))
 
     async def _of_event(
         self, event: str, source: str | None, subscription: str | None, status: Place | None
@@ -120,8 +126,7 @@ class Reads:
 
     async def _of_subscription(self, uid: str, status: Place | None, limit: int, cursor: str | None) -> Response:
         places = (status,) if status else PLACES_READ
-        name, _, before = (cursor or "").partition("~")
-        start = next((at for at, place in enumerate(places) if place.value == name), 0)
+        start, before = _place_cursor(places, cursor)
         items: list[dict[str, object]] = []
         for place in places[start:]:
             while len(items) < limit:
@@ -140,6 +145,7 @@ class Reads:
     async def _of_all(self, status: Place | None, limit: int, cursor: str | None) -> Response:
         items: list[dict[str, object]] = []
         looked = 0
+        _checked(cursor)
         while len(items) < limit and looked < limit * SCAN_FACTOR:
             refs = await self._history.event_refs(cursor, limit)
             if not refs:
@@ -159,7 +165,7 @@ class Reads:
         return [each for each in shown if status is None or each["status"] == status.value]
 
 
-def _shown_subscription(entry: Entry) -> dict[str, object]:
+def _shown_subscription(entry: Entry, disabled: Disabled | None) -> dict[str, object]:
     """A subscription without anything secret: no header values, no keys."""
     return {
         "uid": entry.uid,
@@ -167,8 +173,27 @@ def _shown_subscription(entry: Entry) -> dict[str, object]:
         "name": entry.name,
         "source": entry.source,
         "generation": entry.generation,
+        "disabled": {"reason": disabled.reason, "at": timestamp(disabled.at)} if disabled else None,
         "spec": entry.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
     }
+
+
+def _checked(cursor: str | None, pattern: re.Pattern[str] = _STREAM_CURSOR) -> str | None:
+    if cursor is not None and not pattern.fullmatch(cursor):
+        raise InvalidInput(Reason.INVALID_REQUEST, "cursor", "is none of this listing; give `next` of the page before")
+    return cursor
+
+
+def _place_cursor(places: Sequence[Place], cursor: str | None) -> tuple[int, str]:
+    """Which place a subscription's listing goes on with, and where in it ("": from its start)."""
+    if cursor is None:
+        return 0, ""
+    name, _, before = cursor.partition("~")
+    for at, place in enumerate(places):
+        if place.value == name:
+            _checked(before, _RANK_CURSOR if place is Place.LATER else _STREAM_CURSOR)
+            return at, before
+    raise InvalidInput(Reason.INVALID_REQUEST, "cursor", "is none of this listing; give `next` of the page before")
 
 
 def _not_found(what: str, detail: str) -> InvalidInput:

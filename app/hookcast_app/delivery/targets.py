@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from hashlib import sha256
 
+import structlog
+
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.attempt import Target
 from hookcast_app.delivery.request import prepare
 from hookcast_app.outgoing import ClientCertificate, Tls
 from hookcast_core.configuration import Entry
 
-GRACE_MS = 60_000
-"""A lane whose subscription is missing from a complete configuration this long after it was loaded is discarded."""
+_log = structlog.get_logger("hookcast.delivery")
 
 
 class Disposition(Enum):
@@ -25,44 +26,46 @@ class Disposition(Enum):
 class Targets:
     """Prepared targets of the configuration in force; lives as long as the dispatcher."""
 
-    def __init__(self, configuration: CurrentConfiguration, version: str, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, configuration: CurrentConfiguration, version: str, clock: Callable[[], int], grace_seconds: int
+    ) -> None:
         self._configuration = configuration
         self._version = version
         self._clock = clock
+        self._grace_ms = grace_seconds * 1000
         self._prepared: dict[str, Target] = {}
-        self._deleted: set[str] = set()
-        self._changed_at = clock()
+        self._missing_since: dict[str, int] = {}
         configuration.listen(self._changed)
 
     def _changed(self, uids: Iterable[str]) -> None:
-        self._changed_at = self._clock()
         for uid in uids:
             self._prepared.pop(uid, None)
             if uid in self._configuration.entries:
-                self._deleted.discard(uid)
-            else:
-                self._deleted.add(uid)
+                self._missing_since.pop(uid, None)
 
     def disposition(self, uid: str) -> Disposition:
         """What is to be done with a lane now.
 
-        A subscription that this process never saw may be newer than its configuration, or its document may be broken
-        just now: its deliveries are held until a complete configuration has lacked it for a while.
+        A subscription that is missing may be newer than this process's configuration, its document may be broken, or
+        its file may just be written anew: its deliveries are held until it has been missing for the grace from a
+        configuration without problems.
         """
         entry = self._configuration.entries.get(uid)
         if entry is not None:
             return Disposition.HOLD if entry.spec.suspend else Disposition.DELIVER
-        if uid in self._deleted:
-            return Disposition.DISCARD
-        old = self._clock() - self._changed_at > GRACE_MS
-        return Disposition.DISCARD if self._configuration.complete and old else Disposition.HOLD
+        missing_ms = self._clock() - self._missing_since.setdefault(uid, self._clock())
+        gone = self._configuration.complete and missing_ms >= self._grace_ms
+        return Disposition.DISCARD if gone else Disposition.HOLD
 
-    def target(self, uid: str) -> Target:
-        """The target of a lane that is to be delivered."""
+    def target(self, uid: str) -> Target | None:
+        """The target of a lane that is to be delivered, or None if there is none (any more)."""
         target = self._prepared.get(uid)
-        if target is None:
-            entry = self._configuration.entries[uid]
-            target = self._prepared[uid] = Target(entry, prepare(entry, self._version), _tls(entry))
+        entry = self._configuration.entries.get(uid)
+        if target is None and entry is not None:
+            try:
+                target = self._prepared[uid] = Target(entry, prepare(entry, self._version), _tls(entry))
+            except Exception:  # noqa: BLE001  one subscription must not stop the others
+                _log.exception("subscription.defect", subscription=uid)
         return target
 
 

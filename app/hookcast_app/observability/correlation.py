@@ -90,6 +90,8 @@ class CorrelationMiddleware:
     async def _http(self, exchange: "_Exchange", receive: Receive) -> None:
         try:
             await self._app(exchange.scope, receive, exchange.send)
+        except _ClientGoneError:
+            exchange.status = _NO_ANSWER
         except Exception as error:  # noqa: BLE001  the last catch: answered and logged here
             await self._answer(exchange, error, receive)
         self._tell(exchange.done())
@@ -117,6 +119,10 @@ class CorrelationMiddleware:
             status=request.status,
             ms=round(request.seconds * 1000, 2),
         )
+
+
+class _ClientGoneError(Exception):
+    """Nobody is there to read the answer."""
 
 
 class _Done(NamedTuple):
@@ -150,7 +156,12 @@ class _Exchange:
                 (b"x-correlation-id", self.current.encode()),
                 (b"x-process-time-ms", b"%.2f" % milliseconds),
             ]
-        await self._send(message)
+        try:
+            await self._send(message)
+        except RuntimeError as error:
+            if "handler is closed" in str(error):  # uvloop's word for a connection that the client has closed
+                raise _ClientGoneError from error
+            raise
 
     def done(self) -> _Done:
         """What there is to tell when the app has returned."""

@@ -1,6 +1,8 @@
 """Subscriptions from a directory of manifests: read it once, or follow its changes."""
 
 import asyncio
+import os
+import stat
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 
@@ -127,7 +129,10 @@ def _files(directory: Path) -> list[Path]:
 
 def _read(path: Path) -> ManifestFile:
     try:
-        with path.open("rb") as file:
+        # Without O_NONBLOCK opening a named pipe waits for a writer, for ever.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return ManifestFile(path.name, error="is not a regular file")
             content = file.read(MAX_BYTES + 1)
         return ManifestFile(path.name, tuple(parse_documents(content)))
     except OSError as error:

@@ -138,7 +138,7 @@ async def test_a_quiet_stream_shows_life(redis_url: str) -> None:
 async def test_a_stream_ends_with_its_token(redis_url: str) -> None:
     """In an orderly way; the client then needs another one."""
     async with serving(redis_url) as server:
-        path = f"/sse/members?token={token('ann', exp=time.time() + 1)}"
+        path = f"/sse/members?token={token('ann', exp=time.time() + 3)}"
         async with listening(server, path) as stream:
             assert await stream.block() == []
         assert await status(server, path) == 401
