@@ -33,7 +33,7 @@ from hookcast_app.realtime import Realtime
 from hookcast_app.redis import EmbeddedRedis, Keys, create_redis, first_contact
 from hookcast_app.settings import Settings
 from hookcast_core.egress import EgressPolicy
-from hookcast_core.errors import InvalidInput, Reason
+from hookcast_core.errors import InvalidInput, Reason, Unavailable
 
 WEBSOCKET_PATH = "/connection/websocket"
 EMBEDDED = "embedded"
@@ -133,7 +133,11 @@ class Application:
             self._start("embedded redis", embedded.run())
         redis = create_redis(url)
         stack.push_async_callback(redis.aclose)
-        state = await first_contact(redis)
+        try:
+            state = await first_contact(redis)
+        except Unavailable as error:
+            detail = f"{error.detail}; is it running there?"
+            raise InvalidInput(Reason.REDIS_UNREACHABLE, "redis_url", detail) from error
         watch = RedisWatch(redis, state, on_empty=self._restore, on_latency=self.metrics.redis_latency)
         self.health.register("redis", watch.check)
         self._start("redis watch", watch.run())

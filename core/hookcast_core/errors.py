@@ -19,6 +19,7 @@ class Reason(StrEnum):
     DATA_DIR_UNUSABLE = "DataDirUnusable"
     DATA_DIR_IN_USE = "DataDirInUse"
     REDIS_NOT_FOUND = "RedisNotFound"
+    REDIS_UNREACHABLE = "RedisUnreachable"
     REDIS_UNFIT = "RedisUnfit"
     # Requests
     INVALID_REQUEST = "InvalidRequest"

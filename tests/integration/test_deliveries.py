@@ -310,6 +310,8 @@ async def test_an_event_is_found_by_its_publishers_id(app: RunningApp, receiver:
     assert named.json()["event"]["data"] == {"n": 1}
     assert len(named.json()["deliveries"]) == 1
     assert own.status_code == 200
+    listed = await app.client.get("/api/v1/deliveries", params={"event": "mine"})
+    assert [item["event"] for item in listed.json()["items"]] == ["mine"]
     assert unknown.status_code == 404
     assert unknown.json()["reason"] == "NotFound"
 

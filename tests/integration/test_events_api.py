@@ -180,6 +180,25 @@ async def test_a_client_that_leaves_in_mid_request_does_no_harm(app: RunningApp)
     assert len((await app.client.get("/api/v1/events")).json()["items"]) == 1
 
 
+async def test_a_client_that_leaves_before_its_answers_is_no_error(
+    app: RunningApp, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three requests in one segment and a reset: the log holds no traceback, and the next request is served."""
+    port = int(app.url.rpartition(":")[2])
+    head = f"POST /api/v1/events HTTP/1.1\r\nhost: x\r\nx-api-key: {API_KEY}\r\ncontent-type: application/json\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f'{head}content-length: 12\r\n\r\n{{"type":"a"}}'.encode() * 3)
+    await writer.drain()
+    writer.transport.abort()
+
+    await app.publish()
+    async with asyncio.timeout(10):
+        while len((await app.client.get("/api/v1/events")).json()["items"]) < 2:
+            await asyncio.sleep(0.02)
+
+    assert "Traceback" not in capsys.readouterr().out + caplog.text
+
+
 async def test_many_at_once_are_all_stored(app: RunningApp) -> None:
     """Requests of the same loop tick share a write; each gets its own answer."""
     answers = await asyncio.gather(*(app.publish(data=number) for number in range(100)))

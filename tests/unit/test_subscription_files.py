@@ -1,5 +1,6 @@
 """Manifests: what is in force, what is reported, and what stays when something breaks. And the keys beside them."""
 
+import os
 import stat
 from base64 import b64encode
 from collections.abc import Callable
@@ -79,6 +80,17 @@ def test_an_unreadable_directory_is_named(tmp_path: Path) -> None:
         read(tmp_path / "nowhere")
 
     assert caught.value.field == "manifests"
+
+
+def test_what_is_no_file_is_told_and_waits_for_nobody(tmp_path: Path) -> None:
+    """A named pipe would block whoever opens it; the files beside it are read."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "good.yaml").write_text(subscription())
+
+    loaded = read(tmp_path)
+
+    assert names(loaded) == ["default/orders"]
+    assert [str(problem) for problem in loaded.problems] == ["pipe.yaml: is not a regular file (InvalidSubscription)"]
 
 
 def test_documents_refer_to_secrets_of_other_files(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class Reads:
 
     async def deliveries(
         self,
+        request: Request,
         subscription: Annotated[str | None, Query(description="A subscription's UID.")] = None,
         event: Annotated[
             str | None, Query(description="An event's id; with `source` if its publisher chose it.")
@@ -88,7 +89,8 @@ class Reads:
         if status is Place.IN_FLIGHT:
             raise InvalidInput(Reason.INVALID_REQUEST, "status", "deliveries in flight are listed as `waiting`")
         if event is not None:
-            return await self._of_event(event, source, subscription, status)
+            caller = self._keys.authorize(request.scope["headers"], "read")
+            return await self._of_event(event, source or f"/keys/{caller.name}", subscription, status)
         if subscription is not None:
             return await self._of_subscription(subscription, status, limit, cursor)
         return await self._of_all(status, limit, cursor)
@@ -116,10 +118,10 @@ class Reads:
         return _json(_shown_subscription(entry, (await self._history.disabled()).get(uid)))
 
     async def _of_event(
-        self, event: str, source: str | None, subscription: str | None, status: Place | None
+        self, event: str, source: str, subscription: str | None, status: Place | None
     ) -> Response:
         known = await self._history.event(event)
-        if known is None and source is not None:
+        if known is None:
             known = await self._history.event(event_ref(source, event))
         items = self._matching(known, subscription, status) if known else []
         return _page(items, None)
@@ -166,7 +168,7 @@ class Reads:
 
 
 def _shown_subscription(entry: Entry, disabled: Disabled | None) -> dict[str, object]:
-    """A subscription without anything secret: no header values, no keys."""
+    """A subscription as its user wrote it: references to Secrets, never what is in them."""
     return {
         "uid": entry.uid,
         "namespace": entry.namespace,
