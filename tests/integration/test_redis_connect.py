@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
+from redis.asyncio import Connection, Redis
 from redis.exceptions import ResponseError
 
 from hookcast_app.health import RedisWatch
@@ -311,3 +311,13 @@ async def test_it_keeps_looking_until_it_is_cancelled(redis: Redis) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+@pytest.mark.parametrize(
+    "command", [("SCRIPT LOAD", b"return 1"), ("SET", "k", b"\x00\xff"), (b"GET", "é"), ("EXPIRE", "k", 5), ("X", 1.5)]
+)
+def test_commands_are_packed_as_redis_py_packs_them(command: tuple[bytes | str | float, ...]) -> None:
+    """In C instead of Python: the same bytes."""
+    ours = create_redis("redis://127.0.0.1:1").connection_pool.make_connection()  # type: ignore[no-untyped-call]
+
+    assert b"".join(ours.pack_command(*command)) == b"".join(Connection().pack_command(*command))
