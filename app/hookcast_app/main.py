@@ -88,7 +88,7 @@ class Application:
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The two hottest paths do not pass through FastAPI's routing."""
         path = scope.get("path")
-        if scope["type"] == "websocket" and path == WEBSOCKET_PATH and self._realtime is not None:
+        if scope["type"] in {"websocket", "http"} and path == WEBSOCKET_PATH and self._realtime is not None:
             await self._realtime.websocket(scope, receive, send)
         elif (
             scope["type"] == "http"

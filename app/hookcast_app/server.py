@@ -26,6 +26,8 @@ WS_MAX_BYTES = 65_536 + 1_024
 """A message of the client protocol and its frame."""
 CLOSE_SECONDS = 5
 """How long answers under way may take once nothing new is accepted."""
+CLOSE_SECONDS_EMBEDDED = 1
+"""The same where a developer waits after Ctrl-C; more than a stalled WebSocket takes."""
 LIFESPAN_SECONDS = 20.0
 """How long the app may take to close what it opened: the embedded Redis alone may take 10."""
 DRAIN_MARGIN_SECONDS = 2.0
@@ -49,18 +51,23 @@ class Application(Protocol):
 
 
 class Grace(NamedTuple):
-    """The time that an orderly end takes: unready but accepting, then draining. Seconds."""
+    """The time that an orderly end takes: unready but accepting, then draining, then closing. Seconds."""
 
     delay: float
     drain: float
+    close: int
 
 
 def grace_of(settings: Settings) -> Grace:
     """As set; not set and with the embedded Redis short, for that process is alone and no balancer has to notice."""
     if settings.redis_url.get_secret_value() != "embedded":
-        return Grace(settings.drain_delay, settings.drain)
+        return Grace(settings.drain_delay, settings.drain, CLOSE_SECONDS)
     given = settings.model_fields_set
-    return Grace(settings.drain_delay if "drain_delay" in given else 0.0, settings.drain if "drain" in given else 2.0)
+    return Grace(
+        settings.drain_delay if "drain_delay" in given else 0.0,
+        settings.drain if "drain" in given else 2.0,
+        CLOSE_SECONDS_EMBEDDED,
+    )
 
 
 class Listeners(NamedTuple):
@@ -113,7 +120,7 @@ class HookcastServer(uvicorn.Server):
         grace: Grace,
         websocket: type[asyncio.Protocol] | None,
     ) -> None:
-        super().__init__(_config(application, listeners, websocket))
+        super().__init__(_config(application, listeners, grace.close, websocket))
         self.failed: BaseException | None = None
         self.server_state: HttpServerState = HttpServerState()
         self._application = application
@@ -211,7 +218,9 @@ def serve_application(
     return 0 if server.failed is None else 1
 
 
-def _config(application: Application, listeners: Listeners, websocket: type[asyncio.Protocol] | None) -> uvicorn.Config:
+def _config(
+    application: Application, listeners: Listeners, close_seconds: int, websocket: type[asyncio.Protocol] | None
+) -> uvicorn.Config:
     return uvicorn.Config(
         TwoPorts(application.main, application.admin, listeners.admin.getsockname()[1]),
         interface="asgi3",
@@ -227,7 +236,7 @@ def _config(application: Application, listeners: Listeners, websocket: type[asyn
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=CLOSE_SECONDS,
+        timeout_graceful_shutdown=close_seconds,
     )
 
 

@@ -5,6 +5,7 @@ Lists are comma-separated, structures are JSON. A setting that holds a secret ca
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -15,6 +16,9 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 PREFIX = "HOOKCAST_"
 SCOPES = ("events:write", "subscriptions:write", "read", "realtime:publish", "admin")
+MIN_KEY_CHARACTERS = 16
+# Scheme, host (a name or an IPv6 address) and port, as RFC 6454 writes an origin; one slash behind it does no harm.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?/?", re.IGNORECASE | re.ASCII)
 
 
 class ApiKey(BaseModel):
@@ -24,10 +28,17 @@ class ApiKey(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     """Shown in logs and, as `/keys/<name>`, as the source of events that name none."""
-    key: SecretStr = Field(min_length=16)
+    key: SecretStr
     """At least 16 characters."""
     scopes: frozenset[Literal["events:write", "subscriptions:write", "read", "realtime:publish", "admin"]]
     """What it may be used for."""
+
+    @field_validator("key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr) -> SecretStr:
+        if len(key.get_secret_value()) < MIN_KEY_CHARACTERS:
+            raise ValueError(f"a key has at least {MIN_KEY_CHARACTERS} characters")
+        return key
 
 
 class ChannelOptions(BaseModel):
@@ -152,12 +163,42 @@ class Settings(BaseSettings):
     channel_namespaces: dict[str, ChannelOptions] = Field(default_factory=dict)
     """Options by namespace, the part of a channel's name before the first `:`; `""` is the default for all."""
     allowed_origins: CommaSeparated = ()
-    """Origins that a browser's WebSocket may come from besides the server's own; `*` for any."""
+    """Origins (`https://app.example`, with a port if not the scheme's) that a browser's WebSocket may come from besides
+    the server's own; `*` for any."""
 
     @field_validator("encryption_keys", "jwt_algorithms", "egress_allow", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("data_dir", "manifests", mode="before")
+    @classmethod
+    def _directory(cls, value: object) -> object:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("is empty; write a directory's path (`.` is the current one)")
+        return value
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            raise ValueError("write a JSON list of objects with name, key and scopes")  # noqa: TRY004  pydantic's way
+        return value
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _some(cls, algorithms: tuple[str, ...]) -> tuple[str, ...]:
+        if not algorithms:
+            raise ValueError("is empty; name at least one algorithm, such as HS256")
+        return algorithms
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for number, origin in enumerate(origins, 1):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"entry {number} is no origin: write scheme://host, scheme://host:port, or * for any")
+        return origins
 
     @field_validator("encryption_keys")
     @classmethod

@@ -192,7 +192,7 @@ def _address_denied(url: Url, network: IPv4Network | IPv6Network) -> str:
 
 
 def _bad_entry(entry: str, detail: str) -> str:
-    return f"egress_allow: {entry!r} is neither a network such as 10.0.0.0/8 nor host:port ({detail})"
+    return f"{entry!r} is neither a network such as 10.0.0.0/8 nor host:port ({detail})"
 
 
 def inner_address(address: Address) -> IPv4Address | None:

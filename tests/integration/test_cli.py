@@ -1,13 +1,16 @@
 """The command line: whatever a user gets wrong is one line on stderr and exit status 2."""
 
+import signal
 import socket
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from hookcast_app import cli
-from tests.integration.standin_process import refused, served
+from hookcast_app import cli, entry
+from tests.integration.standin_process import PATIENCE, environment, refused, served
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,6 +31,8 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["serve", "--manifests", "nowhere"], "hookcast: --manifests: cannot read nowhere: No such file"),
         (["serve", "--redis-url", "http://:secret@h"], "hookcast: --redis-url: write `embedded`, or a URL"),
         (["serve", "--host", "192.0.2.1"], "hookcast: --host: cannot listen on 192.0.2.1"),
+        (["serve", "--data-dir", ""], "hookcast: --data-dir: is empty"),
+        (["serve", "--manifests", ""], "hookcast: --manifests: is empty"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(
@@ -90,6 +95,57 @@ def test_a_first_start_says_where_the_keys_are_and_not_what_they_are(tmp_path: P
     assert str(file) not in again
     for line in file.read_text().splitlines()[1:-1]:
         assert line.split('"')[3] not in said
+
+
+def test_a_wrong_egress_entry_is_told_with_the_settings_name_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found when the app is made, not when the settings are read; the user cannot tell."""
+    monkeypatch.setattr("hookcast_app.observability.configure_logs", lambda *_: None)
+    given = {"PORT": "0", "ADMIN_PORT": "0", "DATA_DIR": str(tmp_path / "data"), "EGRESS_ALLOW": "10.0.0.0/33"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"HOOKCAST_{name}", value)
+
+    assert cli.run(["serve"]) == 2
+
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("hookcast: HOOKCAST_EGRESS_ALLOW: '10.0.0.0/33' is neither a network")
+    assert "egress_allow" not in said
+
+
+def test_ctrl_c_while_its_parts_are_imported_is_quiet(tmp_path: Path) -> None:
+    """The first moments of the command: the shells' status, and nothing on the terminal."""
+    # A module that the command imports at its head, standing in for any of them, waits within its import.
+    (tmp_path / "structlog.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "hookcast_app.entry", "serve"]
+    with subprocess.Popen(
+        command,
+        env=environment({"PYTHONPATH": str(tmp_path)}),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"importing\n"
+
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(PATIENCE) == 130
+        assert process.stderr.read() == b""
+
+
+def test_the_entry_point_exits_with_the_command_lines_status(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It adds nothing of its own."""
+    monkeypatch.setattr(sys, "argv", ["hookcast", "servce"])
+
+    with pytest.raises(SystemExit) as caught:
+        entry.main()
+
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.startswith("hookcast: No such command")
 
 
 def test_a_missing_redis_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,11 @@ class Demo:
         """The server's."""
         return self.says(r"running at (\S+)")[1]
 
+    @property
+    def watched(self) -> Path:
+        """The directory of subscriptions that the first line names."""
+        return self.directory / self.says(r"with the subscriptions of (\S+)\.$")[1]
+
     def ends(self, signal_number: int) -> float:
         """Signals the whole group, as a terminal does; seconds until the process has ended, with status 0."""
         began = time.monotonic()
@@ -138,7 +143,7 @@ def test_the_printed_lines_work(shared: Demo) -> None:
 def test_a_webhook_that_nobody_signed_is_told_apart(shared: Demo) -> None:
     """What anybody posts to the receiver is refused and shown as not verified."""
     shared.says(READY)
-    manifest = (shared.directory / "data" / "samples" / "orders.yaml").read_text()
+    manifest = (shared.watched / "orders.yaml").read_text()
     receiver = re.search(r"url: (http://\S+)/webhooks/orders", manifest)
     assert receiver is not None
 
@@ -235,17 +240,40 @@ def test_a_setting_that_does_not_hold_is_told_in_one_line(tmp_path: Path, wrong:
 
 
 def test_a_data_directory_in_use_is_told_in_one_line(tmp_path: Path) -> None:
-    """Two demos in one checkout: the second one says so."""
+    """Two demos in one checkout: the second one says so, and leaves alone what the first one watches."""
     with running(tmp_path) as demo:
         demo.says(READY)
+        before = {file.name: file.read_text() for file in demo.watched.iterdir()}
 
         done = subprocess.run(
             COMMAND, env=settings(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=False
         )
+        after = {file.name: file.read_text() for file in demo.watched.iterdir()}
 
     assert done.returncode == 2
+    assert after == before
+    assert done.stdout == ""
     assert done.stderr.startswith("hookcast: HOOKCAST_DATA_DIR: another Hookcast server runs on ")
     assert done.stderr.count("\n") == 1
+
+
+def test_an_edit_of_the_watched_directory_takes_effect(tmp_path: Path) -> None:
+    """The directory that the first line names is the one that counts, and the copy ends with the run."""
+    with running(tmp_path) as demo:
+        demo.says(READY)
+        watched = demo.watched / "orders.yaml"
+        watched.write_text(watched.read_text().replace("/webhooks/orders", "/webhooks/edited"))
+        _, url, *words = shlex.split(demo.says(r"^  (curl .*)$")[1])
+        options = list(zip(words[::2], words[1::2], strict=True))
+        headers = dict(value.split(": ", 1) for name, value in options if name == "-H")
+
+        def edited() -> bool:
+            httpx.post(url, headers=headers, content=dict(options)["-d"]).raise_for_status()
+            return "webhook verified: POST /webhooks/edited" in demo.text
+
+        until(edited)
+        demo.ends(signal.SIGINT)
+        assert list((tmp_path / "data").glob("samples*")) == []
 
 
 def test_it_ends_when_nobody_reads_any_more(tmp_path: Path) -> None:

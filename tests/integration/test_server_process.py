@@ -10,6 +10,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.integration.standin_process import served, until
+from tests.support.serving import serving
 
 EXTERNAL = {"HOOKCAST_REDIS_URL": "redis://127.0.0.1:1", "HOOKCAST_DRAIN_DELAY": "0"}
 
@@ -158,6 +159,52 @@ def test_ctrl_c_with_the_embedded_redis_is_quick(tmp_path: Path) -> None:
         assert time.monotonic() - began < 4
 
 
+def test_ctrl_c_does_not_wait_for_a_body_that_stalls(tmp_path: Path) -> None:
+    """The real app, half an event: the end comes well under 5 s, and is told without a traceback."""
+    with serving(tmp_path) as server:
+        server.start()
+        until(lambda: _answers(f"{server.url}/health/ready"))
+        head = f"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nX-API-Key: {server.api_key}\r\nContent-Length: 100\r\n"
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(f"{head}Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n".encode())
+            assert client.recv(65536).startswith(b"HTTP/1.1 100 ")
+            client.sendall(b'{"type": "ord')
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGINT)
+
+            assert server.process.wait(20) == 0
+
+            assert time.monotonic() - began < 4
+    log = server.log.read_text()
+    assert "timeout graceful shutdown exceeded" in log
+    assert "Exception in ASGI application" not in log
+    assert "Traceback" not in log
+
+
+def test_a_plain_request_for_the_websocket_is_told_to_upgrade(tmp_path: Path) -> None:
+    """The real app: 426, and not 404, for what came to the right place in the wrong way."""
+    with serving(tmp_path) as server:
+        server.start()
+        until(lambda: _answers(f"{server.url}/health/ready"))
+
+        answer = httpx.get(f"{server.url}/connection/websocket")
+
+        assert server.stop() == 0
+    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+
+
+def test_ctrl_c_does_not_wait_for_a_websocket_that_does_not_read(tmp_path: Path) -> None:
+    """Its connection is aborted, and nothing has to be cancelled for it."""
+    with served(tmp_path) as server, server.connect() as client:
+        _stall(client)
+        began = time.monotonic()
+
+        assert server.ends(signal.SIGINT) == 0
+
+        assert time.monotonic() - began < 4
+        assert "Cancel" not in server.log.read_text()
+
+
 def test_websockets_are_served(tmp_path: Path) -> None:
     """An upgrade passes our HTTP protocol, without compression, and outlives the time for a request's head."""
     with served(tmp_path, **EXTERNAL) as server, connect(server.main.replace("http", "ws") + "/echo") as client:
@@ -211,6 +258,26 @@ def test_an_unexpected_error_is_logged_once_and_redacted(tmp_path: Path) -> None
         assert "whsec_[redacted] inside" in line["exception"]
         assert server.log.read_text().count("Traceback") == 1
         assert "c2VjcmV0" not in server.log.read_text() + answer.text
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _stall(client: socket.socket) -> None:
+    """Opens the echo and sends, without reading, until the server cannot answer any more and so reads no more."""
+    client.sendall(
+        b"GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    assert client.recv(4096).startswith(b"HTTP/1.1 101 ")
+    client.settimeout(1)
+    message = bytes((0x81, 0x80 | 126)) + (60_000).to_bytes(2) + bytes(4) + b"x" * 60_000
+    with pytest.raises(TimeoutError):
+        client.sendall(message * 1_000)
 
 
 def _all(client: socket.socket) -> bytes:

@@ -179,13 +179,12 @@ def test_the_samples_are_used_as_they_are_where_their_port_is_free(
     with opened.listener:
         assert (opened.directory, opened.port, opened.is_moved) == (tmp_path / "source", free, False)
         assert not (tmp_path / "data").exists()
+    opened.close()
+    assert (tmp_path / "source").exists()
 
 
 def test_the_samples_move_to_a_free_port_where_theirs_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing has to be set to see the demo; what an earlier start copied is gone."""
-    stale = tmp_path / "data" / "samples" / "stale.yaml"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
+    """Nothing has to be set to see the demo; the copy goes with the run."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
         monkeypatch.setattr(samples, "PORT", taken)
@@ -200,6 +199,47 @@ def test_the_samples_move_to_a_free_port_where_theirs_is_taken(tmp_path: Path, m
         assert [file.name for file in opened.directory.iterdir()] == ["orders.yaml"]
         copied = (opened.directory / "orders.yaml").read_text()
         assert copied == text.replace(f":{taken}/", f":{opened.port}/")
+
+    opened.close()
+
+    assert not opened.directory.exists()
+
+
+def test_two_runs_do_not_share_a_copy(tmp_path: Path) -> None:
+    """A second start, which the data directory's lock will refuse, leaves alone what the first one watches."""
+    environment = {"HOOKCAST_RECEIVER_PORT": "0"}
+    first = open_samples(environment, tmp_path / "data", source(tmp_path))
+    before = (first.directory / "orders.yaml").read_text()
+
+    second = open_samples(environment, tmp_path / "data", tmp_path / "source")
+    second.close()
+
+    assert (first.directory / "orders.yaml").read_text() == before
+    first.close()
+
+
+def test_a_copy_of_a_run_that_was_killed_is_made_anew(tmp_path: Path) -> None:
+    """Nothing of it is taken for a sample; and the samples themselves stay when the run ends."""
+    killed = open_samples({"HOOKCAST_RECEIVER_PORT": "0"}, tmp_path / "data", source(tmp_path))
+    (killed.directory / "stale.yaml").touch()
+    killed.listener.close()
+
+    opened = open_samples({"HOOKCAST_RECEIVER_PORT": str(killed.port)}, tmp_path / "data", tmp_path / "source")
+
+    assert [file.name for file in opened.directory.iterdir()] == ["orders.yaml"]
+    opened.close()
+    assert (tmp_path / "source" / "orders.yaml").exists()
+
+
+def test_the_watched_directory_is_shown_as_it_is_typed_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short within the current directory, whole elsewhere."""
+    opened = open_samples({"HOOKCAST_RECEIVER_PORT": "0"}, tmp_path / "data", source(tmp_path))
+
+    monkeypatch.chdir(tmp_path)
+    assert opened.shown == f"data/samples-{opened.port}"
+    monkeypatch.chdir(tmp_path / "source")
+    assert opened.shown == str(opened.directory)
+    opened.close()
 
 
 def test_without_the_samples_it_says_how_to_start_without_them(tmp_path: Path) -> None:
@@ -220,12 +260,14 @@ def test_a_receiver_port_that_is_none_is_refused(tmp_path: Path, port: str) -> N
 
 
 def test_a_copy_that_cannot_be_written_names_the_data_directory(tmp_path: Path) -> None:
-    """A file in the place of the copy's directory."""
+    """A file in the place of the copy's directory; the port is free again."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "samples").touch()
+    (tmp_path / "data" / f"samples-{port}").touch()
 
     with pytest.raises(InvalidInput) as caught:
-        open_samples({"HOOKCAST_RECEIVER_PORT": "0"}, tmp_path / "data", source(tmp_path))
+        open_samples({"HOOKCAST_RECEIVER_PORT": str(port)}, tmp_path / "data", source(tmp_path))
 
     assert caught.value.reason is Reason.DATA_DIR_UNUSABLE
 
@@ -265,7 +307,10 @@ def test_texts_for_when_something_is_wrong() -> None:
     """Each names what to look at."""
     assert "GET /api/v1/deliveries" in texts.missing(10)
     assert "HTTP Error 503" in texts.not_published(OSError("HTTP Error 503"))
-    assert "Port 9000 is in use" in texts.moved(9000, 9001, "somewhere")
+    assert texts.moved(9000, 9001, "somewhere") == (
+        "Port 9000 is in use, so the webhooks go to 9001. "
+        "A copy of the samples with that port is watched until this ends: somewhere"
+    )
     assert texts.refused(InvalidInput(Reason.INVALID_SETTING, "port", "no")) == "HOOKCAST_PORT: no"
 
 

@@ -445,7 +445,7 @@ def test_what_is_allowed_is_reachable_and_no_more(
 )
 def test_an_entry_that_is_neither_network_nor_host_and_port_is_named(entry: str) -> None:
     """A typing error in the setting stops the start, with the entry in the message."""
-    with pytest.raises(ValueError, match="egress_allow") as refusal:
+    with pytest.raises(ValueError, match="is neither a network") as refusal:
         EgressPolicy(["10.0.0.0/8", entry])
 
     assert repr(entry) in str(refusal.value)

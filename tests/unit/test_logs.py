@@ -1,5 +1,6 @@
 """Logs: one shape for every library's lines, and no secret in any of them."""
 
+import asyncio
 import io
 import json
 import logging
@@ -55,6 +56,24 @@ def test_a_line_is_json_with_a_utc_time_a_level_and_the_correlation_id() -> None
     assert line["timestamp"].endswith("Z")
     assert line | {"level": "info", "event": "it happened", "count": 3, "correlation_id": "abc"} == line
     assert line["newline"] == "a\nb"
+
+
+def test_what_the_server_calls_an_error_but_is_none_is_left_out() -> None:
+    """An answer that we broke off, and a request that the server itself cancels; every other error is told."""
+    stream = configured()
+    log = logging.getLogger("uvicorn.error")
+    stop = asyncio.CancelledError("Task cancelled, timeout graceful shutdown exceeded")
+    for error in (stop, asyncio.CancelledError(), ValueError("told")):
+        log.error("Exception in ASGI application\n", exc_info=error)
+    log.error("ASGI callable returned without completing response.")
+    log.error("ASGI callable returned without starting response.")
+
+    told = [(line["event"].strip(), line.get("exception", "").rpartition("\n")[2]) for line in lines(stream)]
+    assert told == [
+        ("Exception in ASGI application", "asyncio.exceptions.CancelledError"),
+        ("Exception in ASGI application", "ValueError: told"),
+        ("ASGI callable returned without starting response.", ""),
+    ]
 
 
 def test_other_libraries_go_the_same_way() -> None:

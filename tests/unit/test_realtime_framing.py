@@ -38,6 +38,11 @@ def test_a_reset_is_an_event_of_its_own_type() -> None:
         ("https://", "", (), False),
         ("https://a.example", None, (), False),
         ("https://[", "a.example", (), False),
+        ("HTTPS://a.example", "a.example", (), True),
+        ("ftp://a.example", "a.example", (), False),
+        ("chrome-extension://a.example", "a.example", (), False),
+        ("://a.example", "a.example", (), False),
+        ("app://a.example", "b.example", ("app://a.example",), True),
     ],
 )
 def test_origins(origin: str | None, host: str | None, allowed: tuple[str, ...], verdict: bool) -> None:  # noqa: FBT001

@@ -36,7 +36,18 @@ def explained(**given: str) -> str:
         ("PORT", "9090", "HOOKCAST_ADMIN_PORT: must differ from port"),
         ("ROLE", "secret", "HOOKCAST_ROLE: Input should be 'all', 'api' or 'dispatcher'"),
         ("API_KEYS", '[{"secret', "HOOKCAST_API_KEYS: is not valid JSON: Unterminated string"),
-        ("API_KEYS", '[{"name": "a", "key": "secret", "scopes": []}]', "HOOKCAST_API_KEYS.0.key: Value should have"),
+        (
+            "API_KEYS",
+            '[{"name": "a", "key": "secret", "scopes": []}]',
+            "HOOKCAST_API_KEYS.0.key: a key has at least 16 c",
+        ),
+        ("API_KEYS", '{"name": "secret"}', "HOOKCAST_API_KEYS: write a JSON list of objects with name, key and scopes"),
+        ("API_KEYS", '"secret"', "HOOKCAST_API_KEYS: write a JSON list"),
+        ("DATA_DIR", "", "HOOKCAST_DATA_DIR: is empty; write a directory's path"),
+        ("MANIFESTS", " ", "HOOKCAST_MANIFESTS: is empty; write a directory's path"),
+        ("JWT_ALGORITHMS", "", "HOOKCAST_JWT_ALGORITHMS: is empty; name at least one algorithm"),
+        ("JWT_ALGORITHMS", " , ", "HOOKCAST_JWT_ALGORITHMS: is empty; name at least one algorithm"),
+        ("ALLOWED_ORIGINS", "*,secret.example", "HOOKCAST_ALLOWED_ORIGINS: entry 2 is no origin: write scheme://host"),
         ("ENCRYPTION_KEYS", f"{FERNET},secret", "HOOKCAST_ENCRYPTION_KEYS: key 2 is not a Fernet key: write 32"),
         ("REDIS_URL", "http://u:secret@h", "HOOKCAST_REDIS_URL: write `embedded`, or a URL that begins with redis://"),
         ("JWT_SECRET_FILE", "/no/such/file", "HOOKCAST_JWT_SECRET_FILE: cannot read /no/such/file"),
@@ -53,6 +64,34 @@ def test_a_setting_that_does_not_hold_is_named_and_not_repeated(
     assert said.startswith(line)
     assert "\n" not in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    "origin", ["app.example", "https://", "https://a/path", "https://*.a", "https://u@a", "https://a:x", "null", "//a"]
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    """It would never match, and nobody would be told."""
+    assert explained(allowed_origins=origin).startswith("--allowed-origins: entry 1 is no origin")
+
+
+def test_origins_are_names_and_addresses_with_and_without_a_port() -> None:
+    """Whatever a browser sends, and `*`; a slash behind it is what people paste."""
+    given = (
+        "*",
+        "https://app.example",
+        "http://127.0.0.1:3000",
+        "HTTP://[::1]:80",
+        "https://a_b.example/",
+        "app+x://id",
+    )
+
+    assert Settings(allowed_origins=given).allowed_origins == given
+
+
+def test_an_empty_path_given_as_an_option_is_named_as_one() -> None:
+    """As by the environment."""
+    assert explained(data_dir="").startswith("--data-dir: is empty")
+    assert explained(manifests="").startswith("--manifests: is empty")
 
 
 def test_an_option_is_named_as_an_option() -> None:
@@ -110,9 +149,9 @@ def test_nobody_waits_for_balancers_that_are_not_there() -> None:
     """With the embedded Redis the end is quick unless it is set; with another Redis the defaults are for a Service."""
     external = SecretStr("redis://127.0.0.1")
 
-    assert grace_of(Settings()) == Grace(0.0, 2.0)
-    assert grace_of(Settings(drain_delay=5, drain=10)) == Grace(5.0, 10.0)
-    assert grace_of(Settings(redis_url=external)) == Grace(5.0, 10.0)
+    assert grace_of(Settings()) == Grace(0.0, 2.0, 1)
+    assert grace_of(Settings(drain_delay=5, drain=10)) == Grace(5.0, 10.0, 1)
+    assert grace_of(Settings(redis_url=external)) == Grace(5.0, 10.0, 5)
 
 
 def test_free_ports_may_both_be_asked_for() -> None:

@@ -117,9 +117,7 @@ class Reads:
             raise _not_found("subscription", "no subscription of this UID is in force")
         return _json(_shown_subscription(entry, (await self._history.disabled()).get(uid)))
 
-    async def _of_event(
-        self, event: str, source: str, subscription: str | None, status: Place | None
-    ) -> Response:
+    async def _of_event(self, event: str, source: str, subscription: str | None, status: Place | None) -> Response:
         known = await self._history.event(event)
         if known is None:
             known = await self._history.event(event_ref(source, event))

@@ -72,15 +72,13 @@ def _settings(**given: Any) -> Settings:
 def _prepare(environment: Mapping[str, str], stream: TextIO, stack: ExitStack) -> "_Demo":
     """Takes the three ports and makes the keys; `stack` closes what was opened. Raises InvalidInput."""
     samples = open_samples(environment, _settings().data_dir)
-    stack.callback(samples.listener.close)
+    stack.callback(samples.close)
     settings = demo_settings(samples, environment)
     configure_logs(settings.log_level, settings.log_format)
     listeners = listen(settings)
     stack.callback(listeners.close)
     # Nothing of the environment: a development pod of a cluster is no place where others would need the same keys.
     settings = with_keys(settings, {}).settings
-    if samples.is_moved:
-        stream.write(texts.moved(PORT, samples.port, samples.directory))
     return _Demo(settings, samples, listeners, _publisher(settings), stream)
 
 
@@ -136,7 +134,9 @@ class _Demo:
             await asyncio.sleep(_POLL_SECONDS)
         if server.done():
             return
-        self._screen.show(texts.started(self._url))
+        if self._samples.is_moved:
+            self._screen.show(texts.moved(PORT, self._samples.port, self._samples.shown))
+        self._screen.show(texts.started(self._url, self._samples.shown))
         subscriber = Subscriber(
             f"{self._url.replace('http', 'ws', 1)}/connection/websocket", texts.CHANNEL, self._screen
         )

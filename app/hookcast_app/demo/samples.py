@@ -19,20 +19,35 @@ _LAST_PORT = 65_535
 
 
 class Samples(NamedTuple):
-    """A directory of manifests and the listening socket that their webhooks go to."""
+    """A directory of manifests, to be watched, and the listening socket that their webhooks go to."""
 
     directory: Path
     listener: socket.socket
     port: int
     is_moved: bool
     """Whether the samples' own port was taken by another program."""
+    is_copy: bool
+    """Whether the directory was made for this run, and goes with it."""
+
+    @property
+    def shown(self) -> str:
+        """The directory as a user in the current one would write it."""
+        directory, here = self.directory.resolve(), Path.cwd()
+        return str(directory.relative_to(here) if directory.is_relative_to(here) else directory)
+
+    def close(self) -> None:
+        """Removes the copy, then stops listening: while we have the port no other run writes to its directory."""
+        if self.is_copy:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        self.listener.close()
 
 
 def open_samples(environment: Mapping[str, str], data_dir: Path, source: Path = DIRECTORY) -> Samples:
     """Listens where the samples send to.
 
-    If another program has that port, a free one is taken and the samples are copied into the data directory with it:
-    nothing has to be set to see the demo. A port of HOOKCAST_RECEIVER_PORT is taken as it is. Raises InvalidInput.
+    If another program has that port, a free one is taken and the samples are copied with it to `samples-<port>` in the
+    data directory: nothing has to be set to see the demo. A port of HOOKCAST_RECEIVER_PORT is taken as it is. Whoever
+    listens on a port owns its directory, so that no run touches what another one watches. Raises InvalidInput.
     """
     if not source.is_dir():
         detail = f"{source} is missing; the demo runs from a checkout (or: hookcast serve --manifests DIR)"
@@ -40,9 +55,10 @@ def open_samples(environment: Mapping[str, str], data_dir: Path, source: Path = 
     listener = _listen(environment.get(SETTING))
     port: int = listener.getsockname()[1]
     if port == PORT:
-        return Samples(source, listener, port, is_moved=False)
+        return Samples(source, listener, port, is_moved=False, is_copy=False)
     try:
-        return Samples(_copy(source, data_dir, port), listener, port, is_moved=not environment.get(SETTING))
+        copy = _copy(source, data_dir, port)
+        return Samples(copy, listener, port, is_moved=not environment.get(SETTING), is_copy=True)
     except BaseException:
         listener.close()
         raise
@@ -84,8 +100,8 @@ def _bind(port: int) -> socket.socket:
 
 
 def _copy(source: Path, data_dir: Path, port: int) -> Path:
-    """The samples with another port, written anew at each start."""
-    target = prepare(data_dir) / "samples"
+    """The samples with another port. What is there already is of a run that was killed: the port is ours now."""
+    target = prepare(data_dir) / f"samples-{port}"
     try:
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()

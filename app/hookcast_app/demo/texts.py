@@ -15,14 +15,17 @@ _LABEL = 18
 """Characters of the longest label in front of an event, so that what follows is aligned."""
 
 
-def started(url: str) -> str:
-    """The first line."""
-    return f"Hookcast is running at {url} with the subscriptions of manifests/samples.\n"
+def started(url: str, directory: str) -> str:
+    """Where it runs, and which directory of subscriptions it watches."""
+    return f"Hookcast is running at {url} with the subscriptions of {directory}.\n"
 
 
-def moved(taken: int, port: int, directory: object) -> str:
-    """Why the receiver is not where the samples say."""
-    return f"Port {taken} is in use, so the webhooks go to {port}: the samples are copied to {directory} with it.\n"
+def moved(taken: int, port: int, directory: str) -> str:
+    """Why the receiver is not where the samples say, and what is watched in their place."""
+    return (
+        f"Port {taken} is in use, so the webhooks go to {port}. "
+        f"A copy of the samples with that port is watched until this ends: {directory}"
+    )
 
 
 def published(event: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ is left out.
 import logging
 import re
 import sys
+from asyncio import CancelledError
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -30,6 +31,10 @@ _SECRET = re.compile(
 )
 _MARKS = ("whs", "hck_", "bearer", "basic", "eyj", "=", "@")
 """One of them is in every text that `_SECRET` can match: most lines are passed by these alone, far cheaper."""
+
+_BROKEN_OFF = "ASGI callable returned without completing response."
+_STOPPED = "Task cancelled, timeout graceful shutdown exceeded"
+"""uvicorn's words (0.54)."""
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -85,6 +90,18 @@ def _configure_stdlib(threshold: int, stream: TextIO, shared: list[Processor], f
     logging.root.setLevel(threshold)
     # uvicorn tells each WebSocket with its query string, and its own life in lines that repeat ours.
     logging.getLogger("uvicorn").setLevel(max(threshold, logging.WARNING))
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether uvicorn tells something that we do not: two of its errors are none.
+
+    An answer that broke off was ended by us, and whoever did so said why. A request that the server cancels at its
+    own end is counted in uvicorn's line before; its traceback says nothing more.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    is_stopped = isinstance(error, CancelledError) and error.args == (_STOPPED,)
+    return not is_stopped and record.msg != _BROKEN_OFF
 
 
 def _renderers(is_text: bool, stream: TextIO) -> list[Processor]:  # noqa: FBT001

@@ -16,7 +16,7 @@ from hookcast_app.realtime.protocol import BadMessage, Disconnect
 from hookcast_app.realtime.session import Effect, Session
 from hookcast_app.realtime.stats import Stats
 from hookcast_app.realtime.transport import Message, Transport
-from hookcast_core.errors import Unavailable
+from hookcast_core.errors import Reason, Refused, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,19 @@ class Context:
     """Whether new clients should go elsewhere."""
 
     async def listen(self, channel: str, connection: Connection) -> None:
-        """Subscribes a connection. Raises Unavailable if Redis does not confirm within `timing.redis` seconds."""
+        """Subscribes a connection.
+
+        Raises Unavailable if Redis does not confirm within `timing.redis` seconds, Refused if the channel is full.
+        """
         try:
             async with asyncio.timeout(self.timing.redis):
                 await self.broker.subscribe(channel)
         except TimeoutError as error:
             raise Unavailable("Redis does not answer") from error
+        # Others may have come while Redis was waited for; from here to the hub nothing is.
+        if self.is_full(channel):
+            self.broker.unsubscribe(channel)
+            raise Refused(Reason.FORBIDDEN, f"{channel} has as many subscribers as it may")
         self.hub.subscribe(channel, connection)
 
     def leave(self, channel: str, connection: Connection) -> None:
@@ -184,6 +191,8 @@ class ClientConnection:
             return self._session.subscribe_failed(effect.command_id, channel, protocol.LIMIT_EXCEEDED)
         try:
             await context.listen(channel, self)
+        except Refused:
+            return self._session.subscribe_failed(effect.command_id, channel, protocol.LIMIT_EXCEEDED)
         except Unavailable:
             return self._session.subscribe_failed(effect.command_id, channel, protocol.INTERNAL)
         # The answer goes out before the hub's next write: publications come after it, and none is left out.

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable
 
 SUBPROTOCOL = "centrifuge-json"
 ANY_ORIGIN = "*"
+_WEB_SCHEMES = frozenset({"http", "https"})
 
 Headers = Iterable[tuple[bytes, bytes]]
 """ASGI headers: names in lower case."""
@@ -17,13 +18,13 @@ def header(headers: Headers, name: bytes) -> str | None:
 def is_allowed_origin(origin: str | None, host: str | None, allowed: Collection[str]) -> bool:
     """Whether a WebSocket may come from there: no browser (which sends no Origin), this host, or one that is allowed.
 
-    Browsers let any page open a WebSocket to anywhere and say from where (RFC 6455, 10.2). Proxies may hide the
-    scheme from us, so the server's own origin is compared by host and port.
+    Browsers let any page open a WebSocket to anywhere and say from where (RFC 6455, 10.2). Proxies may hide from us
+    which of http and https it was, so the server's own origin is compared by host and port.
     """
     if origin is None or is_listed_origin(origin, allowed):
         return True
-    authority = origin.partition("://")[2].lower()
-    return host is not None and authority != "" and authority == host.lower()
+    scheme, _, authority = origin.lower().partition("://")
+    return scheme in _WEB_SCHEMES and host is not None and authority != "" and authority == host.lower()
 
 
 def is_listed_origin(origin: str, allowed: Collection[str]) -> bool:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
+import structlog
+
 from hookcast_app.auth import Identity
 from hookcast_app.realtime.connection import Context
 from hookcast_app.realtime.expiry import Expiry
@@ -12,6 +14,8 @@ from hookcast_app.realtime.outbox import Outbox
 from hookcast_app.realtime.transport import Receive, Send
 
 Headers = list[tuple[bytes, bytes]]
+
+_log = structlog.get_logger("hookcast.realtime")
 
 PING = b": ping\n\n"
 """A comment: proxies see life, clients see nothing."""
@@ -35,7 +39,7 @@ class EventStream:
         """Subscribes, answers 200 with `headers` and sends.
 
         Ends when the client goes or reads too slowly, its token expires or the server drains; then all is freed.
-        Raises Unavailable before anything is sent.
+        Raises Unavailable, or Refused if a channel is full, before anything is sent.
         """
         self._context.stats.sse_connections += 1
         self._context.clients.add(self)
@@ -77,6 +81,7 @@ class EventStream:
 
     def _overflowed(self) -> None:
         self._context.stats.slow_closes += 1
+        _log.info("event stream ended", reason="the client reads too slowly", channels=list(self._channels))
         # It may be waiting for this very client to read.
         if self._sender is not None:
             self._sender.cancel()

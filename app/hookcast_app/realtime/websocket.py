@@ -3,6 +3,8 @@
 import uuid
 from collections.abc import Collection
 
+import structlog
+
 from hookcast_app.realtime.connection import ClientConnection, Context
 from hookcast_app.realtime.handshake import chosen_subprotocol, header, is_allowed_origin
 from hookcast_app.realtime.session import Session
@@ -10,6 +12,10 @@ from hookcast_app.realtime.transport import AsgiTransport, Message, RawTransport
 from hookcast_app.realtime.wire import EXTENSION
 
 _UPGRADE_REQUIRED, _FORBIDDEN, _UNAVAILABLE = 426, 403, 503
+_UPGRADE = [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
+_LOGGED_ORIGIN = 256
+
+_log = structlog.get_logger("hookcast.realtime")
 
 
 class WebSocketEndpoint:
@@ -22,9 +28,9 @@ class WebSocketEndpoint:
         self._allowed_origins = allowed_origins
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """ASGI 3, for `websocket` scopes; an `http` one is told to upgrade (RFC 9110, 15.5.22)."""
+        """ASGI 3, for `websocket` scopes; an `http` one is told to upgrade (RFC 9110, 15.5.22 and 7.8)."""
         if scope["type"] == "http":
-            await _answer(send, "http.response", _UPGRADE_REQUIRED, [(b"upgrade", b"websocket")])
+            await _answer(send, "http.response", _UPGRADE_REQUIRED, _UPGRADE)
             return
         await receive()
         status = self._refusal(scope)
@@ -36,10 +42,13 @@ class WebSocketEndpoint:
 
     def _refusal(self, scope: Message) -> int | None:
         if self._context.is_draining():
+            _log.info("websocket refused", reason="the server is draining", status=_UNAVAILABLE)
             return _UNAVAILABLE
-        headers = scope["headers"]
-        if not is_allowed_origin(header(headers, b"origin"), header(headers, b"host"), self._allowed_origins):
+        origin, host = header(scope["headers"], b"origin"), header(scope["headers"], b"host")
+        if not is_allowed_origin(origin, host, self._allowed_origins):
             self._context.stats.refused += 1
+            told = (origin or "")[:_LOGGED_ORIGIN]
+            _log.info("websocket refused", reason="its origin is not allowed", status=_FORBIDDEN, origin=told)
             return _FORBIDDEN
         return None
 

@@ -2,7 +2,8 @@
 
 It relies on undocumented parts of uvicorn 0.54 (`handle_connect`, `pause_writing`, `resume_writing`, `handle_close`,
 `connection_lost`, `shutdown`, `run_asgi`, `send`; `transport`, `conn`, `queue`, `scope`, `close_sent`, `close_timer`,
-`close_timeout`, `disconnected`, `read_paused`). The version is pinned, and a contract test says when one of them moves.
+`close_timeout`, `disconnected`, `handshake_complete`, `read_paused`). The version is pinned, and a contract test says
+when one of them moves.
 
 What it changes for every WebSocket of the server: no compression (a compressed frame cannot be shared), messages of at
 most 64 KiB, no pings of uvicorn's own (the client protocol has its own), no query in the log (it may hold a token), and
@@ -19,10 +20,13 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 
 from hookcast_app.realtime.outbox import MAX_QUEUED
-from hookcast_app.realtime.protocol import MAX_MESSAGE, Disconnect
+from hookcast_app.realtime.protocol import MAX_MESSAGE, SLOW, Disconnect
 
 EXTENSION = "hookcast.raw"
 """The ASGI extension's name in `scope["extensions"]`; its `socket` is a RawSocket."""
+
+IMPATIENT_SECONDS = 0.8
+"""How long a peer may take to read its end when it was too slow already, or the server stops (which waits 1 s)."""
 
 
 class RawSocket(Protocol):
@@ -82,7 +86,8 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+        seconds = IMPATIENT_SECONDS if disconnect == SLOW else self.close_timeout
+        self.close_timer = self.loop.call_later(seconds, self.transport.abort)
 
     @property
     def _is_open(self) -> bool:
@@ -118,6 +123,8 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         if self.scope["query_string"] or EXTENSION in (self.scope["extensions"] or {}):
             self.scope = {**self.scope, "query_string": b"", "extensions": {}}
         await super().send(message)
+        # A handshake that was answered with a status is complete as well; uvicorn would log it as an error of the app.
+        self.handshake_complete = self.handshake_complete or self.close_sent
 
     def pause_writing(self) -> None:
         """The transport's buffer is full: frames wait here, where their bytes are shared with other clients."""
@@ -146,17 +153,20 @@ class RawWebSocket(WebSocketsSansIOProtocol):
     async def run_asgi(self) -> None:
         """When the app has returned, uvicorn closes the transport, which waits until its buffer is read."""
         await super().run_asgi()
-        self._abort_later()
+        if self._abort_timer is None:
+            self._abort_later(self.close_timeout)
 
     def shutdown(self) -> None:
         """The server stops."""
         self._is_direct = False
         super().shutdown()
-        self._abort_later()
+        self._abort_later(IMPATIENT_SECONDS)
 
-    def _abort_later(self) -> None:
-        if not self.disconnected and self._abort_timer is None:
-            self._abort_timer = self.loop.call_later(self.close_timeout, self.transport.abort)
+    def _abort_later(self, seconds: float) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        if not self.disconnected:
+            self._abort_timer = self.loop.call_later(seconds, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; what waited for it goes with it."""

@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
+import httpx
 import pytest
 import websockets
+from structlog.testing import capture_logs
 
 from hookcast_app.realtime.connection import Timing
 from hookcast_app.realtime.protocol import MAX_MESSAGE
@@ -122,6 +125,25 @@ async def test_limits_are_answered_with_their_codes(server: Server) -> None:
             assert (await late.ask({"id": 3, "subscribe": {"channel": "a b"}}))["error"]["code"] == 107
             assert (await late.ask({"id": 4, "subscribe": {"channel": "a" * 256}}))["error"]["code"] == 107
             assert (await late.ask({"id": 5, "subscribe": {"channel": "members"}}))["error"]["code"] == 103
+
+
+async def test_subscribers_that_come_together_do_not_exceed_the_limit(server: Server) -> None:
+    """Whoever would be one too many when Redis has confirmed is refused, on a WebSocket and on an event stream."""
+    async with AsyncExitStack() as stack:
+        many = [await stack.enter_async_context(client(server)) for _ in range(5)]
+        http = await stack.enter_async_context(httpx.AsyncClient(timeout=PATIENCE))
+        await server.redis.client_pause(300)
+        for each in many:
+            await each.send({"id": 2, "subscribe": {"channel": "small:a"}})
+        context = server.realtime._endpoint._context
+        await until(lambda: "small:a" in server.realtime._broker._feeds)
+        assert not context.is_full("small:a")
+        late = asyncio.create_task(http.get(f"{server.http_url}/sse/small:a"))
+        answers = [await each.next() for each in many]
+
+        assert sorted(answer.get("error", {}).get("code", 0) for answer in answers) == [0, 106, 106, 106, 106]
+        assert (await late).status_code == 403
+        assert server.subscribers("small:a") == server.realtime._broker._feeds["small:a"].users == 1
 
 
 @pytest.mark.parametrize("data", ["nonsense", "", '{"id":1', '{"id":-1}', '{"id":"1"}', "[]", b"\xff"])
@@ -302,6 +324,29 @@ async def test_pages_of_other_sites_may_not_connect(server: Server, headers: dic
     assert refused.value.response.status_code == 403
 
 
+async def test_a_refused_handshake_is_told_in_one_line_with_its_reason(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no error of ours, and the server does not log it as one."""
+    with capture_logs() as logs:
+        async with serving(redis_url) as server:
+            for origin in ("https://evil.example", server.http_url.replace("http", "ftp")):
+                with pytest.raises(websockets.InvalidStatus):
+                    async with client(server, additional_headers={"Origin": origin}):
+                        pass
+            await server.realtime.drain(0)
+            with pytest.raises(websockets.InvalidStatus):
+                async with client(server):
+                    pass
+
+    assert [(line["log_level"], line["event"], line["status"], line["reason"]) for line in logs] == [
+        ("info", "websocket refused", 403, "its origin is not allowed"),
+        ("info", "websocket refused", 403, "its origin is not allowed"),
+        ("info", "websocket refused", 503, "the server is draining"),
+    ]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_own_and_allowed_pages_may_connect(redis_url: str) -> None:
     """The server's own origin needs no setting."""
     async with serving(redis_url, allowed_origins=("https://app.example",)) as server:
@@ -332,6 +377,7 @@ async def test_a_plain_request_is_told_to_upgrade(server: Server) -> None:
     writer.close()
 
     assert answer.startswith(b"HTTP/1.1 426 ")
+    assert b"upgrade: websocket\r\n" in answer
 
 
 async def test_tokens_in_the_query_are_not_logged(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from hookcast_app.realtime import RawWebSocket
 from hookcast_app.realtime.outbox import MAX_QUEUED
@@ -75,8 +76,16 @@ async def test_a_slow_websocket_is_closed_and_slows_nobody(server: Server) -> No
 
 
 async def test_a_slow_event_stream_is_ended_and_slows_nobody(redis_url: str) -> None:
-    """The same bound holds for server-sent events."""
+    """The same bound holds for server-sent events; the log says why it ended."""
     request = b"GET /sse/open:a HTTP/1.1\r\nHost: a\r\n\r\n"
+    with capture_logs() as logs:
+        await end_a_slow_event_stream(redis_url, request)
+
+    why = {"reason": "the client reads too slowly", "channels": ["open:a"], "log_level": "info"}
+    assert logs == [{"event": "event stream ended", **why}]
+
+
+async def end_a_slow_event_stream(redis_url: str, request: bytes) -> None:
     async with serving(redis_url) as server, client(server, "open:a") as healthy, silent(server, request):
         flooding = asyncio.create_task(flood(server, asyncio.create_task(closed_as_slow(server))))
         received = await received_during(flooding, healthy)
@@ -146,6 +155,18 @@ def only_socket(server: Server) -> RawWebSocket:
     wired = connection.write.__self__  # type: ignore[attr-defined]
     assert isinstance(wired, RawWebSocket)
     return wired
+
+
+async def test_a_slow_websocket_that_never_reads_is_gone_soon(redis_url: str) -> None:
+    """It had its time already: a second after its close nothing is left of it."""
+    async with serving(redis_url) as server, silent(server, WEBSOCKET, masked(COMMANDS)):
+        wired = only_socket(server)
+        await flood(server, asyncio.create_task(closed_as_slow(server)))
+        began = asyncio.get_running_loop().time()
+
+        await until(lambda: wired.disconnected)
+
+        assert asyncio.get_running_loop().time() - began < wired.close_timeout / 4
 
 
 @pytest.mark.parametrize("who", ["app", "server"])
