@@ -207,5 +207,5 @@ def test_a_user_who_may_not_write_is_told_so(image: str, volume: str) -> None:
     )  # fmt: skip
 
     assert done.returncode == 2
-    assert done.stderr.startswith("hookcast: HOOKCAST_DATA_DIR: cannot write to /var/lib/hookcast: ")
+    assert done.stderr.startswith("hookcast: HOOKCAST_DATA_DIR: cannot write to /var/lib/hookcast")
     assert done.stderr.count("\n") == 1
