@@ -36,7 +36,6 @@ from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 
 WEBSOCKET_PATH = "/connection/websocket"
-EMBEDDED = "embedded"
 GC_THRESHOLD = 20_000
 """Allocations between two looks for cycles: requests make few of them, and the default of 700 costs 5 to 10 %."""
 
@@ -126,7 +125,7 @@ class Application:
 
     async def _open_redis(self, stack: AsyncExitStack) -> Redis:
         url = self.settings.redis_url.get_secret_value()
-        if url == EMBEDDED:
+        if self.settings.has_embedded_redis:
             embedded = EmbeddedRedis(self.settings.data_dir)
             url = await embedded.start()
             stack.push_async_callback(embedded.stop)

@@ -60,7 +60,7 @@ class Grace(NamedTuple):
 
 def grace_of(settings: Settings) -> Grace:
     """As set; not set and with the embedded Redis short, for that process is alone and no balancer has to notice."""
-    if settings.redis_url.get_secret_value() != "embedded":
+    if not settings.has_embedded_redis:
         return Grace(settings.drain_delay, settings.drain, CLOSE_SECONDS)
     given = settings.model_fields_set
     return Grace(

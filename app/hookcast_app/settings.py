@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "HOOKCAST_"
+EMBEDDED = "embedded"
+"""What stands for a URL where Redis is started with the app."""
 SCOPES = ("events:write", "subscriptions:write", "read", "realtime:publish", "admin")
 MIN_KEY_CHARACTERS = 16
 # Scheme, host (a name or an IPv6 address) and port, as RFC 6454 writes an origin; one slash behind it does no harm.
@@ -121,7 +123,7 @@ class Settings(BaseSettings):
     """`auto` is text on a terminal and JSON elsewhere."""
 
     # Redis
-    redis_url: SecretStr = SecretStr("embedded")
+    redis_url: SecretStr = SecretStr(EMBEDDED)
     """`embedded`, or `redis://`, `rediss://`, `unix://`."""
     partitions: Literal[1] = 1
     """Partitions of the data; one is what a single Redis needs."""
@@ -212,11 +214,16 @@ class Settings(BaseSettings):
                 ) from error
         return keys
 
+    @property
+    def has_embedded_redis(self) -> bool:
+        """Whether Redis is started with the app, and so serves this process alone."""
+        return self.redis_url.get_secret_value() == EMBEDDED
+
     @field_validator("redis_url")
     @classmethod
     def _scheme(cls, url: SecretStr) -> SecretStr:
         text = url.get_secret_value()
-        if text != "embedded" and not text.startswith(("redis://", "rediss://", "unix://")):
+        if text != EMBEDDED and not text.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("write `embedded`, or a URL that begins with redis://, rediss:// or unix://")
         return url
 

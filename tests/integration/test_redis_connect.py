@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,9 @@ from tests.support.valkey import running_valkey
 
 
 @pytest.fixture
-async def url() -> AsyncIterator[str]:
-    """An empty server."""
-    async with running_valkey() as url:
-        yield url
-
-
-@pytest.fixture
-async def redis(url: str) -> AsyncIterator[Redis]:
-    """Our client of it."""
-    client = create_redis(url)
-    yield client
-    await client.aclose()
+def url(redis_url: str) -> str:
+    """The server behind the client `redis`."""
+    return redis_url
 
 
 class Proxy:

@@ -1,6 +1,6 @@
 """Who is calling and what they may do: API keys of services, connection tokens of clients."""
 
-from hookcast_app.auth.keys import ApiKeys, Caller, key_from_headers
+from hookcast_app.auth.keys import ApiKeys, Caller
 from hookcast_app.auth.tokens import ANONYMOUS, Identity, TokenExpired, TokenInvalid, TokenVerifier
 
 __all__ = [
@@ -11,5 +11,4 @@ __all__ = [
     "TokenExpired",
     "TokenInvalid",
     "TokenVerifier",
-    "key_from_headers",
 ]

@@ -20,10 +20,14 @@ class CurrentConfiguration:
     def __init__(self) -> None:
         self.configuration: Configuration | None = None
         self.matcher = Matcher(())
-        self.complete = False
         self.problems: tuple[str, ...] = ()
         self.filter_errors: Counter[str] = Counter()
         self._listeners: list[Listener] = []
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is a configuration, and all of its source is in it."""
+        return self.configuration is not None and not self.problems
 
     @property
     def entries(self) -> Mapping[str, Entry]:
@@ -40,7 +44,6 @@ class CurrentConfiguration:
         self.matcher = Matcher(configuration.entries)
         self.configuration = configuration
         self.problems = problems
-        self.complete = not problems
         changed = frozenset(
             uid for uid in before.keys() | self.entries.keys() if before.get(uid) != self.entries.get(uid)
         )

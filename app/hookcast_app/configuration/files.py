@@ -23,7 +23,6 @@ class ConfigurationFiles:
         self._policy = policy
         self._current = current
         self._key = generated_key(data_dir)
-        self._is_loaded = False
 
     async def load(self) -> None:
         """Reads the directory once. Raises InvalidInput, naming it, where it cannot be read."""
@@ -32,25 +31,25 @@ class ConfigurationFiles:
     async def run(self) -> None:
         """Follows the directory until cancelled."""
         async for loaded in watch(self._directory, self._current.configuration, self._key, self._policy):
-            current = (self._current.configuration, self._current.problems)
-            if (loaded.configuration, tuple(map(str, loaded.problems))) != current:
-                self._apply(loaded)
+            self._apply(loaded)
 
     def check(self) -> str | None:
         """Readiness: a configuration is in force."""
-        return None if self._is_loaded else "no configuration was loaded yet"
+        return "no configuration was loaded yet" if self._current.configuration is None else None
 
     def _apply(self, loaded: Loaded) -> None:
-        for problem in loaded.problems:
-            _log.error("subscription refused", problem=str(problem))
+        problems = tuple(map(str, loaded.problems))
+        if (loaded.configuration, problems) == (self._current.configuration, self._current.problems):
+            return
+        for problem in problems:
+            _log.error("subscription refused", problem=problem)
         for entry in loaded.configuration.entries:
             for field in sorted(entry.spec.delivery.model_fields_set & NOT_IN_EFFECT):
                 _log.warning("field has no effect yet", subscription=f"{entry.namespace}/{entry.name}", field=field)
-        self._current.swap(loaded.configuration, tuple(map(str, loaded.problems)))
-        self._is_loaded = True
+        self._current.swap(loaded.configuration, problems)
         _log.info(
             "configuration in force",
             subscriptions=len(loaded.configuration.entries),
-            problems=len(loaded.problems),
+            problems=len(problems),
             revision=loaded.configuration.revision[:12],
         )

@@ -352,11 +352,12 @@ class Dispatcher:
     async def _disable(self, lane: Lane, attempted: Entry, reason: Reason) -> None:
         """Disables a subscription because of an answer, unless it was changed since that request was sent."""
         entry = self._configuration.entries.get(lane.uid)
-        if entry is None or fingerprint(entry) != fingerprint(attempted):
+        specification = fingerprint(attempted)
+        if entry is None or fingerprint(entry) != specification:
             return
         _log.warning("subscription.disabled", subscription=lane.uid, name=entry.name, reason=reason)
         self._leave(lane, PARK_MS)
-        state = msgspec.json.encode(Disabled(reason, fingerprint(entry), self._clock()))
+        state = msgspec.json.encode(Disabled(reason, specification, self._clock()))
         try:
             await self._store.disable(lane.uid, state)
         except Unavailable as error:

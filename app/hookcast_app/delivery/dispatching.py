@@ -42,11 +42,10 @@ class Dispatching:
         metrics: Metrics,
     ) -> None:
         # The embedded Redis serves one process only: the next one is its successor and takes over its leases at once.
-        embedded = settings.redis_url.get_secret_value() == "embedded"
         store = LaneStore(
             redis,
             keys,
-            token=EMBEDDED_TOKEN if embedded else secrets.token_hex(16),
+            token=EMBEDDED_TOKEN if settings.has_embedded_redis else secrets.token_hex(16),
             lease_seconds=LEASE_SECONDS,
             retention_seconds=settings.retention_seconds,
             dead_letter_retention_seconds=settings.dead_letter_retention_seconds,

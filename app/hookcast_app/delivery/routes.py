@@ -178,9 +178,13 @@ def _shown_subscription(entry: Entry, disabled: Disabled | None) -> dict[str, ob
     }
 
 
+def _wrong_cursor() -> InvalidInput:
+    return InvalidInput(Reason.INVALID_REQUEST, "cursor", "is none of this listing; give `next` of the page before")
+
+
 def _checked(cursor: str | None, pattern: re.Pattern[str] = _STREAM_CURSOR) -> str | None:
     if cursor is not None and not pattern.fullmatch(cursor):
-        raise InvalidInput(Reason.INVALID_REQUEST, "cursor", "is none of this listing; give `next` of the page before")
+        raise _wrong_cursor()
     return cursor
 
 
@@ -193,7 +197,7 @@ def _place_cursor(places: Sequence[Place], cursor: str | None) -> tuple[int, str
         if place.value == name:
             _checked(before, _RANK_CURSOR if place is Place.LATER else _STREAM_CURSOR)
             return at, before
-    raise InvalidInput(Reason.INVALID_REQUEST, "cursor", "is none of this listing; give `next` of the page before")
+    raise _wrong_cursor()
 
 
 def _not_found(what: str, detail: str) -> InvalidInput:
