@@ -42,7 +42,7 @@ e2e: setup  ## build the image and try it with docker (there is no chart yet to 
 	@echo "make e2e: the image was tried; there is no chart and no operator yet, so nothing ran on a cluster"
 
 lock: setup  ## resolve requirements/*.txt again, with hashes
-	@for extra in "app:--extra app" "dev:--all-extras --group dev" ; do \
+	@for extra in "app:--extra app" "operator:--extra operator" "dev:--all-extras --group dev" ; do \
 	  $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
 	    $(UPGRADE) pyproject.toml $${extra#*:} -o requirements/$${extra%%:*}.txt ; done
 	@echo uv | $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" $(UPGRADE) - -o requirements/uv.txt

@@ -45,6 +45,12 @@ class Reason(StrEnum):
     INVALID_SIGNATURE = "InvalidSignature"
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105  the name of a reason
     SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"  # noqa: S105  the name of a reason
+    SECRET_NOT_ALLOWED = "SecretNotAllowed"  # noqa: S105  the name of a reason
+    # Configurations from Kubernetes
+    INVALID_CONFIGURATION = "InvalidConfiguration"
+    STALE_CONFIGURATION = "StaleConfiguration"
+    NAMESPACE_NOT_ALLOWED = "NamespaceNotAllowed"
+    CAPACITY_EXCEEDED = "CapacityExceeded"
     # Attempts
     EGRESS_DENIED = "EgressDenied"
     NAME_NOT_RESOLVED = "NameNotResolved"

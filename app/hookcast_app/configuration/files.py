@@ -51,5 +51,5 @@ class ConfigurationFiles:
             "configuration in force",
             subscriptions=len(loaded.configuration.entries),
             problems=len(problems),
-            revision=loaded.configuration.revision[:12],
+            sequence=loaded.configuration.sequence,
         )
