@@ -12,6 +12,8 @@ from websockets.sync.client import connect
 from tests.integration.standin_process import served, until
 from tests.support.serving import serving
 
+ENDS_WITHIN = 10.0
+"""Seconds: it takes well under two, but nothing here says how busy the machine is."""
 EXTERNAL = {"HOOKCAST_REDIS_URL": "redis://127.0.0.1:1", "HOOKCAST_DRAIN_DELAY": "0"}
 
 
@@ -149,18 +151,18 @@ def test_a_start_can_be_given_up(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_with_the_embedded_redis_is_quick(tmp_path: Path) -> None:
-    """A developer waits well under 5 s, with nothing set."""
+    """A developer does not wait for the drain that a balancer needs, with nothing set."""
     with served(tmp_path) as server:
         server.event("listening")
         began = time.monotonic()
 
         assert server.ends(signal.SIGINT) == 0
 
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < ENDS_WITHIN
 
 
 def test_ctrl_c_does_not_wait_for_a_body_that_stalls(tmp_path: Path) -> None:
-    """The real app, half an event: the end comes well under 5 s, and is told without a traceback."""
+    """The real app, half an event: the end does not wait for it, and is told without a traceback."""
     with serving(tmp_path) as server:
         server.start()
         until(lambda: _answers(f"{server.url}/health/ready"))
@@ -174,7 +176,7 @@ def test_ctrl_c_does_not_wait_for_a_body_that_stalls(tmp_path: Path) -> None:
 
             assert server.process.wait(20) == 0
 
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < ENDS_WITHIN
     log = server.log.read_text()
     assert "timeout graceful shutdown exceeded" in log
     assert "Exception in ASGI application" not in log
@@ -201,7 +203,7 @@ def test_ctrl_c_does_not_wait_for_a_websocket_that_does_not_read(tmp_path: Path)
 
         assert server.ends(signal.SIGINT) == 0
 
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < ENDS_WITHIN
         assert "Cancel" not in server.log.read_text()
 
 
