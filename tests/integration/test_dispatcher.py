@@ -280,6 +280,25 @@ async def test_many_that_become_due_together_are_not_forgotten(
     assert loop.time() - first_done < 8
 
 
+async def test_a_redis_that_is_full_is_delivered_from(redis: Redis, publish: Publish, receiver: Receiver) -> None:
+    """Nothing more is taken in, and what waits goes out, retries too: else a full Redis would stay full."""
+    refs = [f"r{number}" for number in range(20)]
+    replies = iter([Reply(503)] * 20)
+    receiver.behaviour = lambda _: next(replies, Reply())
+    await publish(*refs)
+    await redis.config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(Unavailable, match="memory"):
+            await publish("one too many")
+
+        async with dispatching(lane_store(redis), configuration(receiver.url, retry={"schedule": ["0s"]})):
+            await settled(redis, 20)
+    finally:
+        await redis.config_set("maxmemory", "0")
+
+    assert {json.loads(body) for body in receiver.bodies()} == set(refs)
+
+
 async def test_a_subscription_that_goes_between_two_attempts_stops_nothing(redis: Redis, publish: Publish) -> None:
     """The configuration is swapped in the very tick in which its workers start: its deliveries stay in the lane."""
     current = configuration("http://127.0.0.1:9")

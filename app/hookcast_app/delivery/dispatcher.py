@@ -67,6 +67,7 @@ class Dispatcher:
         self._tasks: asyncio.TaskGroup | None = None
         self.counts: Counter[str] = Counter()
         self.leasing = False
+        self._told: str | None = None
         configuration.listen(self._changed)
 
     @property
@@ -151,7 +152,7 @@ class Dispatcher:
                 horizon, self.leasing = 0, True
             except Unavailable as error:
                 self.leasing = False
-                _log.warning("dispatcher.unavailable", detail=error.detail)
+                self._unavailable(error)
             self._tend(asyncio.get_running_loop().time())
             try:
                 async with asyncio.timeout(POLL_SECONDS):
@@ -175,8 +176,9 @@ class Dispatcher:
             try:
                 await self._turn(lanes)
                 await self._load(lanes)
+                self._told = None
             except Unavailable as error:
-                _log.warning("dispatcher.unavailable", detail=error.detail)
+                self._unavailable(error)
                 await asyncio.sleep(BACK_OFF_SECONDS)
                 for lane in lanes:
                     self._want(lane)
@@ -362,6 +364,12 @@ class Dispatcher:
             await self._store.disable(lane.uid, state)
         except Unavailable as error:
             # The next delivery will be answered 410 again.
+            self._unavailable(error)
+
+    def _unavailable(self, error: Unavailable) -> None:
+        """Logs it once, not at every try, until a turn succeeds."""
+        if error.detail != self._told:
+            self._told = error.detail
             _log.warning("dispatcher.unavailable", detail=error.detail)
 
     def _discard(self, lane: Lane, delivery: Loaded) -> None:

@@ -176,6 +176,9 @@ local key, arg = 4, 6
 for number = 1, tonumber(ARGV[5]) do
   lanes[number], key, arg = read(key, arg)
 end
+-- A Redis that is out of memory refuses a script at its first write if that could need memory; this one cannot, and is
+-- refused nothing after it. What is settled makes room in time, so a turn must not wait for room.
+redis.call('SREM', hungry, '')
 local answers = {}
 for number, lane in ipairs(lanes) do
   answers[number] = turn(lane)
