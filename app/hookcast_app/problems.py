@@ -35,6 +35,7 @@ _STATUS: Mapping[Reason, int] = {
     Reason.REQUEST_TIMEOUT: 408,
     Reason.TOO_LARGE: 413,
     Reason.UNSUPPORTED_MEDIA_TYPE: 415,
+    Reason.UPGRADE_REQUIRED: 426,
     Reason.INTERNAL: 500,
     Reason.UNAVAILABLE: 503,
 }
@@ -89,7 +90,7 @@ def problem_for(error: BaseException, correlation_id: str | None = None) -> Prob
     reason = getattr(error, "reason", None)
     if isinstance(error, HookcastError) and isinstance(reason, Reason):
         where = error.field if isinstance(error, InvalidInput) else None
-        return Problem(reason, status_of(reason), str(getattr(error, "detail", error)), where, _headers(reason))
+        return Problem(reason, status_of(reason), str(getattr(error, "detail", error)), where, _HEADERS.get(reason, {}))
     extras = {"correlation_id": correlation_id} if correlation_id else {}
     return Problem(
         Reason.INTERNAL, 500, "something went wrong here; the logs have it by the correlation id", extras=extras
@@ -114,7 +115,7 @@ def problem_of_validation(errors: Sequence[Mapping[str, Any]]) -> Problem:
 def problem_of_http(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
     """What Starlette refuses by itself: 404, 405 (with its Allow header), and whatever a handler raises as such."""
     reason = _REASON.get(status, Reason.INVALID_REQUEST if status < 500 else Reason.INTERNAL)  # noqa: PLR2004  server errors
-    return Problem(reason, status, detail, headers=dict(headers or {}) | _headers(reason))
+    return Problem(reason, status, detail, headers={**(headers or {}), **_HEADERS.get(reason, {})})
 
 
 def install(app: FastAPI) -> None:
@@ -137,9 +138,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, known)
 
 
-def _headers(reason: Reason) -> dict[str, str]:
-    """A 401 must say how to authenticate (RFC 9110, 15.5.2)."""
-    return {"WWW-Authenticate": "Bearer"} if reason is Reason.UNAUTHENTICATED else {}
+_HEADERS: Mapping[Reason, Mapping[str, str]] = {
+    Reason.UNAUTHENTICATED: {"WWW-Authenticate": "Bearer"},
+    Reason.UPGRADE_REQUIRED: {"Upgrade": "websocket", "Connection": "upgrade"},
+}
+"""A 401 must say how to authenticate (RFC 9110, 15.5.2), a 426 to what to upgrade (15.5.22 and 7.8)."""
 
 
 def _described(error: Mapping[str, Any]) -> dict[str, str]:

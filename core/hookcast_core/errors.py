@@ -30,6 +30,7 @@ class Reason(StrEnum):
     UNSUPPORTED_MEDIA_TYPE = "UnsupportedMediaType"
     TOO_LARGE = "TooLarge"
     REQUEST_TIMEOUT = "RequestTimeout"
+    UPGRADE_REQUIRED = "UpgradeRequired"
     UNAVAILABLE = "Unavailable"
     INTERNAL = "Internal"
     # Events

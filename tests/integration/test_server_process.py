@@ -177,6 +177,7 @@ def test_ctrl_c_does_not_wait_for_a_body_that_stalls(tmp_path: Path) -> None:
             assert server.process.wait(20) == 0
 
             assert time.monotonic() - began < ENDS_WITHIN
+            assert client.recv(65536).startswith(b"HTTP/1.1 503 ")
     log = server.log.read_text()
     assert "timeout graceful shutdown exceeded" in log
     assert "Exception in ASGI application" not in log
@@ -193,6 +194,7 @@ def test_a_plain_request_for_the_websocket_is_told_to_upgrade(tmp_path: Path) ->
 
         assert server.stop() == 0
     assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+    assert answer.json()["reason"] == "UpgradeRequired"
 
 
 def test_ctrl_c_does_not_wait_for_a_websocket_that_does_not_read(tmp_path: Path) -> None:

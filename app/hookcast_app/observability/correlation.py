@@ -3,6 +3,7 @@
 It runs around every request, the events endpoint too: what it costs belongs below 10 microseconds.
 """
 
+import asyncio
 import random
 import re
 import time
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from hookcast_app.observability.context import correlation_id, current_correlation_id
 from hookcast_app.observability.metrics import Metrics
 from hookcast_app.problems import CORRELATION_KEY, problem_for, problem_response
+from hookcast_core.errors import Unavailable
 
 __all__ = ["ROUTE_KEY", "CorrelationMiddleware", "current_correlation_id", "route_of"]
 
@@ -92,6 +94,10 @@ class CorrelationMiddleware:
             await self._app(exchange.scope, receive, exchange.send)
         except _ClientGoneError:
             exchange.status = _NO_ANSWER
+        except asyncio.CancelledError:  # the server stops, and waits for this request no longer
+            if exchange.status is not None:
+                raise
+            await self._answer(exchange, Unavailable("the server is stopping; send this again"), receive)
         except Exception as error:  # noqa: BLE001  the last catch: answered and logged here
             await self._answer(exchange, error, receive)
         self._tell(exchange.done())

@@ -5,14 +5,20 @@ from collections.abc import Collection
 
 import structlog
 
+from hookcast_app.observability import ROUTE_KEY
+from hookcast_app.problems import problem_for, problem_response
 from hookcast_app.realtime.connection import ClientConnection, Context
 from hookcast_app.realtime.handshake import chosen_subprotocol, header, is_allowed_origin
 from hookcast_app.realtime.session import Session
 from hookcast_app.realtime.transport import AsgiTransport, Message, RawTransport, Receive, Send, Transport
 from hookcast_app.realtime.wire import EXTENSION
+from hookcast_core.errors import InvalidInput, Reason
 
-_UPGRADE_REQUIRED, _FORBIDDEN, _UNAVAILABLE = 426, 403, 503
-_UPGRADE = [(b"upgrade", b"websocket"), (b"connection", b"upgrade")]
+PATH = "/connection/websocket"
+_UPGRADE = problem_for(
+    InvalidInput(Reason.UPGRADE_REQUIRED, None, "this path speaks WebSocket; connect with a ws:// or wss:// URL")
+)
+_FORBIDDEN, _UNAVAILABLE = 403, 503
 _LOGGED_ORIGIN = 256
 
 _log = structlog.get_logger("hookcast.realtime")
@@ -28,9 +34,10 @@ class WebSocketEndpoint:
         self._allowed_origins = allowed_origins
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """ASGI 3, for `websocket` scopes; an `http` one is told to upgrade (RFC 9110, 15.5.22 and 7.8)."""
+        """ASGI 3, for `websocket` scopes; an `http` one is told to upgrade."""
+        scope[ROUTE_KEY] = PATH
         if scope["type"] == "http":
-            await _answer(send, "http.response", _UPGRADE_REQUIRED, _UPGRADE)
+            await problem_response(_UPGRADE)(scope, receive, send)
             return
         await receive()
         status = self._refusal(scope)
@@ -74,11 +81,8 @@ class WebSocketEndpoint:
 async def _refuse(scope: Message, send: Send, status: int) -> None:
     """Answers the handshake with a status where the server can (ASGI's `websocket.http.response`); else it is 403."""
     if "websocket.http.response" in (scope.get("extensions") or {}):
-        await _answer(send, "websocket.http.response", status, [])
+        headers = [(b"content-length", b"0")]
+        await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": b""})
     else:
         await send({"type": "websocket.close"})
-
-
-async def _answer(send: Send, kind: str, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-    await send({"type": f"{kind}.start", "status": status, "headers": [*headers, (b"content-length", b"0")]})
-    await send({"type": f"{kind}.body", "body": b""})
