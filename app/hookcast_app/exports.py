@@ -1,6 +1,7 @@
 """Numbers that parts keep as plain integers, as metrics: read when Prometheus asks."""
 
 from hookcast_app.configuration import CurrentConfiguration
+from hookcast_app.configuration.kubernetes import KubernetesConfiguration
 from hookcast_app.observability import Metrics
 from hookcast_app.realtime import Stats
 
@@ -41,3 +42,17 @@ def export_configuration(metrics: Metrics, current: CurrentConfiguration) -> Non
         lambda: current.configuration.sequence if current.configuration else 0,
     )
     metrics.gauge("filter_errors", "Evaluations of filters that failed.", current.filter_errors.total)
+
+
+def export_pushed(metrics: Metrics, source: KubernetesConfiguration) -> None:
+    """What came from the operator, and when it was last heard of."""
+    metrics.gauge(
+        "configuration_pushed_timestamp_seconds",
+        "When the operator last pushed a configuration, new or not; 0 if it has not since the start.",
+        lambda: source.pushed_at,
+    )
+    metrics.gauge(
+        "configuration_rejected",
+        "Subscriptions of the configuration in force that this process does not take.",
+        lambda: len(source.in_force.rejected) if source.in_force else 0,
+    )

@@ -1,7 +1,6 @@
 """Wiring and lifespan: which parts there are, in which order they open, and that they close in reverse."""
 
 import asyncio
-import gc
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -14,19 +13,21 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hookcast_app import problems
+from hookcast_app import garbage, problems
 from hookcast_app.auth import ApiKeys
 from hookcast_app.auth.tokens import TokenVerifier
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.configuration.files import ConfigurationFiles
+from hookcast_app.configuration.kubernetes import KubernetesConfiguration
+from hookcast_app.configuration.routes import configuration_router
 from hookcast_app.delivery.dispatching import Dispatching
 from hookcast_app.delivery.history import History
-from hookcast_app.delivery.routes import Reads
+from hookcast_app.delivery.routes import Reads, wellbeing_router
 from hookcast_app.events import routes as events_routes
 from hookcast_app.events.routes import EventsEndpoint
 from hookcast_app.events.service import Events
 from hookcast_app.events.store import EventStore
-from hookcast_app.exports import export_configuration, export_realtime
+from hookcast_app.exports import export_configuration, export_pushed, export_realtime
 from hookcast_app.health import Health, RedisWatch, health_router
 from hookcast_app.observability import CorrelationMiddleware, Metrics
 from hookcast_app.realtime import Realtime
@@ -34,11 +35,11 @@ from hookcast_app.redis import EmbeddedRedis, Keys, create_redis, first_contact
 from hookcast_app.settings import Settings
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
+from hookcast_core.sealing import Sealer
 
 WEBSOCKET_PATH = "/connection/websocket"
-GC_THRESHOLD = 20_000
-"""Allocations between two looks for cycles: requests make few of them, and the default of 700 costs 5 to 10 %."""
-
+_QUIET_ADMIN = frozenset({"/metrics", "/health/live", "/health/ready", "/internal/deliveries/health"})
+"""Paths of the admin port that probes and the operator ask for all the time."""
 _log = structlog.get_logger("hookcast.app")
 
 
@@ -73,7 +74,8 @@ class Application:
         self.main: ASGIApp = CorrelationMiddleware(
             self._route, metrics=self.metrics, quiet=frozenset({events_routes.PATH, "/health/live", "/health/ready"})
         )
-        self.admin: ASGIApp = CorrelationMiddleware(self._admin(), quiet=frozenset({"/metrics"}))
+        self._admin = self._administration()
+        self.admin: ASGIApp = CorrelationMiddleware(self._admin, quiet=_QUIET_ADMIN)
 
     async def drain(self, seconds: float) -> None:
         """Lets clients and attempts in flight end within `seconds`, and gives leases back."""
@@ -99,7 +101,7 @@ class Application:
         else:
             await self._fastapi(scope, receive, send)
 
-    def _admin(self) -> FastAPI:
+    def _administration(self) -> FastAPI:
         admin = FastAPI(title="Hookcast administration", openapi_url=None)
         problems.install(admin)
         admin.include_router(health_router(self.health))
@@ -118,7 +120,7 @@ class Application:
                 await self._open_configuration()
                 await self._open_serving(stack, redis, keys)
                 self._open_dispatching(stack, redis, keys)
-                _settle_garbage_collector()
+                garbage.settle()
                 yield
             finally:
                 await self._stop_tasks()
@@ -148,12 +150,23 @@ class Application:
             self._dispatching.look()
 
     async def _open_configuration(self) -> None:
-        if self.settings.manifests is None:
-            return
-        files = ConfigurationFiles(self.settings.manifests, self.settings.data_dir, self._policy, self.configuration)
-        await files.load()
-        self.health.register("configuration", files.check)
-        self._start("configuration files", files.run())
+        source: ConfigurationFiles | KubernetesConfiguration | None = None
+        pushed = None
+        if self.settings.configuration_dir is not None:
+            keys = [key.get_secret_value() for key in self.settings.internal_key]
+            source = pushed = KubernetesConfiguration(
+                self.settings.configuration_dir, Sealer(keys), self._policy, self.configuration
+            )
+            export_pushed(self.metrics, pushed)
+        elif self.settings.manifests is not None:
+            source = ConfigurationFiles(
+                self.settings.manifests, self.settings.data_dir, self._policy, self.configuration
+            )
+        self._admin.include_router(configuration_router(self.configuration, pushed))
+        if source is not None:
+            await source.load()
+            self.health.register("configuration", source.check)
+            self._start("configuration", source.run())
 
     async def _open_serving(self, stack: AsyncExitStack, redis: Redis, keys: Keys) -> None:
         history = History(redis, keys)
@@ -193,6 +206,7 @@ class Application:
             metrics=self.metrics,
         )
         stack.push_async_callback(self._dispatching.close)
+        self._admin.include_router(wellbeing_router(self._dispatching.changes))
         self.health.register("dispatcher", self._dispatching.check)
         self._start("dispatcher", self._dispatching.run())
 
@@ -217,13 +231,6 @@ class Application:
             for task in pending:
                 task.cancel()
             _, pending = await asyncio.wait(pending, timeout=1)
-
-
-def _settle_garbage_collector() -> None:
-    """What was made while starting lives as long as the process: the collector need not look at it again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
 
 
 T = TypeVar("T")

@@ -32,6 +32,8 @@ _STATUS: Mapping[Reason, int] = {
     Reason.NOT_FOUND: 404,
     Reason.METHOD_NOT_ALLOWED: 405,
     Reason.EVENT_ID_REUSED: 409,
+    Reason.STALE_CONFIGURATION: 409,
+    Reason.INVALID_CONFIGURATION: 400,
     Reason.REQUEST_TIMEOUT: 408,
     Reason.TOO_LARGE: 413,
     Reason.UNSUPPORTED_MEDIA_TYPE: 415,
@@ -39,9 +41,14 @@ _STATUS: Mapping[Reason, int] = {
     Reason.INTERNAL: 500,
     Reason.UNAVAILABLE: 503,
 }
-_REASON = {
-    status: reason for reason, status in _STATUS.items() if reason not in {Reason.RESERVED_TYPE, Reason.INVALID_EVENT}
+_SPECIFIC = {
+    Reason.RESERVED_TYPE,
+    Reason.INVALID_EVENT,
+    Reason.STALE_CONFIGURATION,
+    Reason.INVALID_CONFIGURATION,
 }
+"""Reasons that share their status with a more general one."""
+_REASON = {status: reason for reason, status in _STATUS.items() if reason not in _SPECIFIC}
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 

@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     """Where the embedded Redis and generated keys live."""
     manifests: Path | None = None
     """Directory of WebhookSubscription and Secret documents; watched."""
+    configuration_dir: Path | None = None
+    """Where the operator's configuration is mounted (Kubernetes); instead of `manifests`, and needs `internal_key`."""
     role: Literal["all", "api", "dispatcher"] = "all"
     """Which part of the work this process takes."""
     drain_delay: float = Field(default=5.0, ge=0, le=300)
@@ -133,6 +135,8 @@ class Settings(BaseSettings):
     """JSON list of keys that services send; several of one name are how a key is rotated."""
     encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Fernet keys, newest first, for secrets at rest."""
+    internal_key: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Fernet keys, newest first, shared with the operator: they seal the configuration that it sends."""
     jwt_secret: SecretStr | None = None
     """Shared secret of connection tokens (HS256, HS384, HS512); at least 32 bytes."""
     jwt_public_key: SecretStr | None = None
@@ -168,12 +172,14 @@ class Settings(BaseSettings):
     """Origins (`https://app.example`, with a port if not the scheme's) that a browser's WebSocket may come from besides
     the server's own; `*` for any."""
 
-    @field_validator("encryption_keys", "jwt_algorithms", "egress_allow", "allowed_origins", mode="before")
+    @field_validator(
+        "encryption_keys", "internal_key", "jwt_algorithms", "egress_allow", "allowed_origins", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
-    @field_validator("data_dir", "manifests", mode="before")
+    @field_validator("data_dir", "manifests", "configuration_dir", mode="before")
     @classmethod
     def _directory(cls, value: object) -> object:
         if isinstance(value, str) and not value.strip():
@@ -202,7 +208,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"entry {number} is no origin: write scheme://host, scheme://host:port, or * for any")
         return origins
 
-    @field_validator("encryption_keys")
+    @field_validator("encryption_keys", "internal_key")
     @classmethod
     def _fernet(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
         for number, key in enumerate(keys, 1):
@@ -231,6 +237,14 @@ class Settings(BaseSettings):
     def _two_ports(self) -> Self:
         if self.port == self.admin_port != 0:
             raise ValueError("admin_port: must differ from port, whatever the two hosts are")
+        return self
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.configuration_dir is not None and self.manifests is not None:
+            raise ValueError("manifests: give it or configuration_dir; subscriptions come from one place")
+        if self.configuration_dir is not None and not self.internal_key:
+            raise ValueError("internal_key: is needed with configuration_dir; it opens what is mounted there")
         return self
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.subscription import field_path
 
 FORMAT = 1
-MAX_BYTES = 268_435_456
+MAX_BYTES = 67_108_864
 """Of a document, unpacked."""
 
 

@@ -93,7 +93,7 @@ async def dispatching(
     client = HttpClient(EgressPolicy(["127.0.0.0/8"]))
     targets = Targets(current, "1", lambda: 0, 60)
     made = attempts or Attempts(client, lambda: 0, lambda: 0.5)
-    dispatcher = Dispatcher(store, current, targets, made, lambda: 0, lambda _attempted: None)
+    dispatcher = Dispatcher(store, current, targets, made, lambda: 0, lambda _uid, _attempted: None)
     task = asyncio.create_task(dispatcher.run())
     try:
         yield dispatcher

@@ -1,6 +1,7 @@
 """The whole app in the test's own event loop, on real ports, with a directory of manifests."""
 
 import asyncio
+import inspect
 import io
 import json
 from collections.abc import AsyncIterator, Callable
@@ -79,19 +80,21 @@ class RunningApp:
             found[:] = answer.json()["items"]
             return [item["status"] for item in found] == [status]
 
-        async with asyncio.timeout(15):
-            while not await there():
-                await asyncio.sleep(0.02)
+        await eventually(there)
         detail = await self.client.get(f"/api/v1/deliveries/{found[0]['id']}")
         content: dict[str, Any] = detail.json()
         return content
 
 
 async def eventually(condition: Callable[[], object], within: float = 15.0) -> None:
-    """Waits for a condition; fails if it does not come true."""
+    """Waits for a condition, which may be asynchronous; fails if it does not come true."""
     async with asyncio.timeout(within):
-        while not condition():
+        while not await _value(condition()):
             await asyncio.sleep(0.01)
+
+
+async def _value(found: object) -> object:
+    return await found if inspect.isawaitable(found) else found
 
 
 async def ended(task: asyncio.Task[None], within: float = 20.0) -> None:

@@ -48,7 +48,7 @@ class Dispatcher:
         targets: Targets,
         attempts: Attempts,
         clock: Callable[[], int],
-        observe: Callable[[Attempted], None],
+        observe: Callable[[str, Attempted], None],
     ) -> None:
         self._store = store
         self._configuration = configuration
@@ -341,7 +341,7 @@ class Dispatcher:
             lane.not_attempted()
             return
         attempted = await self._attempts.make(target, delivery)
-        self._observe(attempted)
+        self._observe(lane.uid, attempted)
         if isinstance(attempted.outcome, Dead) and attempted.outcome.disables:
             await self._disable(lane, target.entry, attempted.outcome.reason)
         if lane.lost:

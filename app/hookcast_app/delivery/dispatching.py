@@ -10,10 +10,12 @@ from redis.asyncio import Redis
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.attempt import Attempted, Attempts
 from hookcast_app.delivery.dispatcher import Dispatcher
+from hookcast_app.delivery.history import History
 from hookcast_app.delivery.outcome import Dead, Delivered, Later
 from hookcast_app.delivery.signals import Signals
 from hookcast_app.delivery.store import LaneStore
 from hookcast_app.delivery.targets import Targets
+from hookcast_app.delivery.wellbeing import Changes, EndpointsWellbeing
 from hookcast_app.observability import Metrics
 from hookcast_app.outgoing import HttpClient
 from hookcast_app.redis import Keys
@@ -51,6 +53,10 @@ class Dispatching:
             dead_letter_retention_seconds=settings.dead_letter_retention_seconds,
         )
         self._metrics = metrics
+        self._configuration = configuration
+        self._history = History(redis, keys)
+        self.wellbeing = EndpointsWellbeing(secrets.token_hex(8), clock)
+        configuration.listen(lambda _: self.wellbeing.keep(configuration.entries.keys()))
         self._client = HttpClient(policy, connections_per_endpoint=MAX_CONNECTIONS)
         targets = Targets(configuration, version("hookcast"), clock, settings.deletion_grace_seconds)
         attempts = Attempts(self._client, clock, random)
@@ -76,6 +82,12 @@ class Dispatching:
         """Closes the connections to endpoints."""
         await self._client.close()
 
+    async def changes(self, cursor: str | None) -> Changes:
+        """How endpoints are doing: what changed since `cursor`. Raises Unavailable if Redis does not answer."""
+        self.wellbeing.disabled(await self._history.disabled())
+        self.wellbeing.keep(self._configuration.entries.keys())
+        return self.wellbeing.since(cursor)
+
     def look(self) -> None:
         """Looks for work at once."""
         self._dispatcher.look()
@@ -84,7 +96,8 @@ class Dispatching:
         """Readiness: whether lanes can be leased."""
         return None if self._dispatcher.leasing else "the dispatcher has not reached Redis"
 
-    def _observe(self, attempted: Attempted) -> None:
+    def _observe(self, uid: str, attempted: Attempted) -> None:
+        self.wellbeing.record(uid, attempted.outcome)
         seconds = attempted.attempt.duration_ms / 1000
         match attempted.outcome:
             case Later(reason=reason):

@@ -1,7 +1,7 @@
 """`/api/v1/events`, `/api/v1/deliveries` and `/api/v1/webhook-subscriptions`, for reading. Needs the scope `read`."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 import msgspec
@@ -11,6 +11,7 @@ from hookcast_app.auth import ApiKeys
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.history import PLACES_READ, History, Known, shown_delivery, shown_event
 from hookcast_app.delivery.models import Disabled, Place, split_delivery_id
+from hookcast_app.delivery.wellbeing import Changes
 from hookcast_app.events import event_ref, timestamp
 from hookcast_core.configuration import Entry
 from hookcast_core.errors import InvalidInput, Reason
@@ -23,6 +24,17 @@ Cursor = Annotated[
 ]
 SCAN_FACTOR = 5
 """A page looks at so many references per item at most; it may then be short, or empty, and still have a next."""
+
+
+def wellbeing_router(changes: Callable[[str | None], Awaitable[Changes]]) -> APIRouter:
+    """`GET /internal/deliveries/health`, for the admin port: how endpoints are doing, as the operator asks for it."""
+
+    async def health(since: Annotated[str | None, Query(max_length=64)] = None) -> Response:
+        return _json(await changes(since))
+
+    router = APIRouter(prefix="/internal")
+    router.add_api_route("/deliveries/health", health, include_in_schema=False)
+    return router
 
 
 class Reads:

@@ -70,8 +70,9 @@ class Targets:
 
 
 def fingerprint(entry: Entry) -> str:
-    """Changes whenever a subscription's specification or URL does; not secret."""
-    return sha256(f"{entry.url}\0{entry.spec.model_dump_json()}".encode()).hexdigest()[:32]
+    """Changes whenever a subscription's specification or URL does, or its user enables it; not secret."""
+    enabled = "" if entry.enabled_at is None else f"\0{entry.enabled_at}"
+    return sha256(f"{entry.url}\0{entry.spec.model_dump_json()}{enabled}".encode()).hexdigest()[:32]
 
 
 def _tls(entry: Entry) -> Tls | None:

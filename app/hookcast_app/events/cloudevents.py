@@ -25,6 +25,7 @@ from hookcast_app.events.attributes import (
     split_channels,
 )
 from hookcast_app.events.models import Event, timestamp, uuid7
+from hookcast_app.request_body import too_large
 from hookcast_core.errors import InvalidInput, Reason
 
 MAX_BATCH = 1000
@@ -76,7 +77,7 @@ def read_events(content_type: str, headers: Mapping[str, str], body: bytes, cont
     if media_type == "application/json" and body.lstrip(b" \t\r\n")[:1] == b"[" and not _is_binary(headers):
         return _batch(body, context, strict=True)
     if len(body) > context.max_bytes:
-        raise too_large(len(body), context.max_bytes)
+        raise too_large(len(body), context.max_bytes, "an event")
     if media_type in {"application/cloudevents+json", "application/cloudevents"}:
         return _event(_attributes(body), context, strict=False)
     if _is_binary(headers):
@@ -95,12 +96,6 @@ def _is_binary(headers: Mapping[str, str]) -> bool:
     return "ce-specversion" in headers or "ce-type" in headers
 
 
-def too_large(size: int | None, limit: int) -> InvalidInput:
-    """The refusal of a body over the limit; `size` is None where it was not announced."""
-    seen = "more" if size is None else str(size)
-    return InvalidInput(Reason.TOO_LARGE, None, f"an event has at most {limit} bytes, this has {seen}")
-
-
 def _batch(body: bytes, context: Context, *, strict: bool) -> Batch:
     raws = _decode(_ARRAY, body)
     if not raws:
@@ -112,7 +107,7 @@ def _batch(body: bytes, context: Context, *, strict: bool) -> Batch:
 
 def _entry(raw: bytes, place: int, context: Context, *, strict: bool) -> Event | InvalidInput:
     if len(raw) > context.max_bytes:
-        return too_large(len(raw), context.max_bytes)
+        return too_large(len(raw), context.max_bytes, "an event")
     try:
         return _event(_attributes(raw), context, strict=strict, place=place)
     except InvalidInput as error:

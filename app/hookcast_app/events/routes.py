@@ -1,7 +1,5 @@
 """`POST /api/v1/events`: a raw ASGI handler, since an empty FastAPI route alone costs more than publishing does."""
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,73 +8,19 @@ from fastapi import APIRouter, Response
 from starlette.types import Receive, Scope, Send
 
 from hookcast_app.auth import ApiKeys, Caller
-from hookcast_app.events.cloudevents import Batch, Context, read_events, too_large
+from hookcast_app.events.cloudevents import Batch, Context, read_events
 from hookcast_app.events.models import Accepted, Event
 from hookcast_app.events.openapi import PUBLISH
 from hookcast_app.events.service import Events
 from hookcast_app.observability import ROUTE_KEY, Metrics, current_correlation_id
 from hookcast_app.problems import Problem, problem_for, problem_response
+from hookcast_app.request_body import Disconnected, RequestBody
 from hookcast_core.errors import HookcastError, InvalidInput, Reason
 
 PATH = "/api/v1/events"
 BATCH_FACTOR = 16
 """A batch's body may be so many times as large as an event."""
-BODY_SECONDS = 30.0
-LINGER_SECONDS = 1.0
-LINGER_BYTES = 1_048_576
 _MAX_IDEMPOTENCY_KEY = 255
-
-
-class Disconnected(Exception):  # noqa: N818  it is no error of anybody's
-    """The client went away before it had sent its request; nobody is there to be answered."""
-
-
-class RequestBody:
-    """One request's body, read within limits."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self.is_complete = False
-
-    async def read(self, announced: str, limit: int) -> bytes:
-        """The whole body; `announced` is its Content-Length, if any.
-
-        Raises InvalidInput TOO_LARGE above `limit` bytes, without reading the rest, and Disconnected.
-        """
-        if announced.isdecimal() and int(announced) > limit:
-            raise too_large(int(announced), limit)
-        body = bytearray(await self._next())
-        if not self.is_complete:
-            try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    await self._read_on(body, limit)
-            except TimeoutError as error:
-                raise InvalidInput(
-                    Reason.REQUEST_TIMEOUT, None, f"the body did not arrive within {BODY_SECONDS:.0f} s"
-                ) from error
-        if len(body) > limit:
-            raise too_large(None, limit)
-        return bytes(body)
-
-    async def _read_on(self, body: bytearray, limit: int) -> None:
-        while not self.is_complete and len(body) <= limit:
-            body += await self._next()
-
-    async def linger(self) -> None:
-        """Reads on and forgets, for LINGER_SECONDS and LINGER_BYTES at most."""
-        size = 0
-        with contextlib.suppress(Disconnected, TimeoutError):
-            async with asyncio.timeout(LINGER_SECONDS):
-                while not self.is_complete and size < LINGER_BYTES:
-                    size += len(await self._next())
-
-    async def _next(self) -> bytes:
-        message = await self._receive()
-        if message["type"] == "http.disconnect":
-            raise Disconnected
-        self.is_complete = not message.get("more_body", False)
-        part: bytes = message.get("body", b"")
-        return part
 
 
 class EventsEndpoint:
@@ -94,7 +38,7 @@ class EventsEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: answers 202, or a problem."""
         scope[ROUTE_KEY] = PATH
-        body = RequestBody(receive)
+        body = RequestBody(receive, "an event")
         try:
             status, content = await self._answer(scope, body)
         except HookcastError as error:

@@ -16,7 +16,7 @@ from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.resolve import Identity
 
-__all__ = ["Loaded", "Problem", "load", "watch"]
+__all__ = ["Loaded", "Problem", "changes", "load", "watch"]
 
 SUFFIXES = frozenset({".yaml", ".yml"})
 QUIET_MS = 50
@@ -62,7 +62,7 @@ async def watch(
     last = Loaded(previous or Configuration(sequence=0), (), {})
     seen: Signature | None = None
     is_first = True
-    async for notified in _changes(directory, look_ms):
+    async for notified in changes(directory, look_ms):
         signature = await asyncio.to_thread(_signature, directory)
         if not notified and signature == seen and not is_first:
             continue
@@ -85,8 +85,8 @@ def _reload(directory: Path, last: Loaded, generated_key: Callable[[Identity], s
         return Loaded(last.configuration, (problem,), last.origins)
 
 
-async def _changes(directory: Path, look_ms: int) -> AsyncGenerator[bool, None]:
-    """True for each change that was notified, False now and then without one; the first at once."""
+async def changes(directory: Path, look_ms: int) -> AsyncGenerator[bool, None]:
+    """True for each change in a directory that was notified, False every `look_ms` without one; the first at once."""
     yield False
     while True:
         watched = _identity(directory)

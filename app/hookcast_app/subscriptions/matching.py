@@ -63,18 +63,22 @@ class Matcher:
     """The index of one configuration; immutable, usable in any thread, lives as long as the configuration.
 
     A lookup costs the event type's dots and the candidates, whatever the number of subscriptions. InvalidInput if an
-    entry's filter does not hold, which a resolved entry's does.
+    entry's filter does not hold, which a resolved entry's does. Filters that `before` has compiled are not compiled
+    again: with many subscriptions that is most of the work.
     """
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[Entry], before: "Matcher | None" = None) -> None:
         self.by_uid: Mapping[str, Entry] = MappingProxyType({entry.uid: entry for entry in entries})
+        self.filters: dict[str, Filter] = {}
+        known = before.filters if before else {}
         self._every: list[_Candidate] = []
         self._exact: dict[str, list[_Candidate]] = {}
         self._below: dict[str, list[_Candidate]] = {}
         for position, entry in enumerate(self.by_uid.values()):
             expression = entry.spec.events.filter
-            compiled = compile_filter(expression) if expression is not None else None
-            self._add(_Candidate(position, entry, compiled))
+            if expression is not None and expression not in self.filters:
+                self.filters[expression] = known.get(expression) or compile_filter(expression)
+            self._add(_Candidate(position, entry, self.filters[expression] if expression is not None else None))
 
     def _add(self, candidate: _Candidate) -> None:
         for pattern in dict.fromkeys(candidate.entry.spec.events.types):
