@@ -5,7 +5,7 @@ CRD's schema can be generated from the model. What needs the world around it (se
 checked in `resolve`.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -16,10 +16,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     ValidationError,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from hookcast_core.durations import Duration, format_duration, parse_duration
 from hookcast_core.errors import InvalidInput, Reason
@@ -47,15 +51,26 @@ class Model(BaseModel):
     )
 
 
-def _within(least: str, most: str) -> Callable[[int], int]:
-    """A validator for durations of `least` to `most`."""
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Limits a Duration to `least` to `most`, both in its notation; its JSON schema has them as `x-within`."""
 
-    def check(value: int) -> int:
-        if not parse_duration(least) <= value <= parse_duration(most):
-            raise ValueError(f"{format_duration(value)} is not within {least} to {most}")
+    least: str
+    most: str
+
+    def check(self, value: int) -> int:
+        """The value; ValueError outside of the limits."""
+        if not parse_duration(self.least) <= value <= parse_duration(self.most):
+            raise ValueError(f"{format_duration(value)} is not within {self.least} to {self.most}")
         return value
 
-    return check
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """For pydantic."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """For pydantic."""
+        return handler(schema) | {"x-within": [self.least, self.most]}
 
 
 def _not_a_number(value: object) -> object:
@@ -186,20 +201,18 @@ class Signing(Model):
 class Exponential(Model):
     """Retries that wait longer each time."""
 
-    initial: Annotated[Duration, AfterValidator(_within("100ms", "24h"))] = Field(
-        description="Wait before the first retry."
-    )
+    initial: Annotated[Duration, Within("100ms", "24h")] = Field(description="Wait before the first retry.")
     factor: Annotated[float, Field(ge=1, le=10)] = Field(default=2.0, description="What each wait is multiplied by.")
-    max: Annotated[Duration, AfterValidator(_within("100ms", "168h"))] = Field(description="The longest wait.")
+    max: Annotated[Duration, Within("100ms", "168h")] = Field(description="The longest wait.")
     attempts: Annotated[Count, Field(ge=1, le=100)] = Field(description="Attempts in all, the first one included.")
 
 
 class Retry(Model):
     """When a failed delivery is attempted again: a list of waits, or waits that grow."""
 
-    schedule: (
-        Annotated[tuple[Annotated[Duration, AfterValidator(_within("0s", "168h"))], ...], Field(max_length=32)] | None
-    ) = Field(default=None, description="The wait before each retry; an empty list means one attempt only.")
+    schedule: Annotated[tuple[Annotated[Duration, Within("0s", "168h")], ...], Field(max_length=32)] | None = Field(
+        default=None, description="The wait before each retry; an empty list means one attempt only."
+    )
     exponential: Exponential | None = Field(default=None, description="Waits that grow by a factor.")
 
     @model_validator(mode="after")
@@ -213,7 +226,7 @@ class RateLimit(Model):
     """At most so many attempts in any such time."""
 
     requests: Annotated[Count, Field(ge=1, le=1_000_000)] = Field(description="Attempts within the time.")
-    per: Annotated[Duration, AfterValidator(_within("100ms", "24h"))] = Field(
+    per: Annotated[Duration, Within("100ms", "24h")] = Field(
         default=1_000, description="The time, by default a second."
     )
 
@@ -222,10 +235,10 @@ class CircuitBreaker(Model):
     """Stops attempts for a while when an endpoint keeps failing; waiting consumes no attempt."""
 
     failures: Annotated[Count, Field(ge=1, le=10_000)] = Field(default=10, description="Failures that open it.")
-    window: Annotated[Duration, AfterValidator(_within("1s", "1h"))] = Field(
+    window: Annotated[Duration, Within("1s", "1h")] = Field(
         default=60_000, description="The time within which they have to happen."
     )
-    open: Annotated[Duration, AfterValidator(_within("1s", "1h"))] = Field(
+    open: Annotated[Duration, Within("1s", "1h")] = Field(
         default=30_000, description="How long it stays open before one attempt tries the endpoint."
     )
 
@@ -236,15 +249,13 @@ class MaxBacklog(Model):
     count: Annotated[Count, Field(ge=1, le=100_000_000)] | None = Field(
         default=None, description="Deliveries that may wait."
     )
-    age: Annotated[Duration, AfterValidator(_within("1s", "8760h"))] | None = Field(
-        default=None, description="How long one may wait."
-    )
+    age: Annotated[Duration, Within("1s", "8760h")] | None = Field(default=None, description="How long one may wait.")
 
 
 class Delivery(Model):
     """How deliveries are made."""
 
-    timeout: Annotated[Duration, AfterValidator(_within("1s", "60s"))] = Field(
+    timeout: Annotated[Duration, Within("1s", "60s")] = Field(
         default=15_000, description="Time for one attempt, from connecting to the end of the answer: 1s to 60s."
     )
     retry: Retry = Field(default=Retry(schedule=DEFAULT_SCHEDULE), description="When a failed delivery is retried.")

@@ -1,0 +1,154 @@
+"""What a schema cannot say, in CEL: by model, or by model and property. Pure data.
+
+Each rule has an example that it refuses; tests show it to the API server and to the model, and both refuse it. The
+models' own checks stay in force for what comes another way.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from hookcast_core.names import REFUSED_HEADERS, REFUSED_PREFIXES
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One validation rule; `path` is the field it is about, below the object; `example` is a spec that it refuses."""
+
+    rule: str
+    message: str
+    path: str | None = None
+    example: Any = None
+
+    def schema(self) -> dict[str, str]:
+        """As it stands under `x-kubernetes-validations`."""
+        shown = {"rule": self.rule, "message": self.message}
+        return shown | ({"fieldPath": self.path, "reason": "FieldValueInvalid"} if self.path else {})
+
+
+_NAMED = {"endpoint": {"url": "https://shop.example"}, "events": {"types": ["*"]}}
+_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
+
+def _spec(**parts: Any) -> dict[str, Any]:
+    return _NAMED | parts
+
+
+def _endpoint(**parts: Any) -> dict[str, Any]:
+    return _spec(endpoint={"url": "https://shop.example"} | parts)
+
+
+def _header(**parts: Any) -> dict[str, Any]:
+    return _endpoint(headers=[parts])
+
+
+RULES: dict[str, list[Rule]] = {
+    "Endpoint": [
+        Rule(
+            "has(self.url) != has(self.urlSecretRef)",
+            "give exactly one of url and urlSecretRef",
+            ".url",
+            _endpoint(urlSecretRef={"name": "n", "key": "k"}),
+        ),
+    ],
+    "Endpoint.url": [
+        Rule(
+            "isURL(self) && url(self).getScheme() in ['https', 'http'] && url(self).getHostname() != ''",
+            "write a URL with a host that begins with https:// (or http:// where HOOKCAST_EGRESS_ALLOW permits it)",
+            example=_endpoint(url="ftp://shop.example"),
+        ),
+    ],
+    "Header": [
+        Rule(
+            "has(self.value) != has(self.valueFrom)",
+            "give exactly one of value and valueFrom",
+            ".value",
+            _header(name="X-Team"),
+        ),
+    ],
+    "Header.name": [
+        Rule(
+            r"self.matches('^[!#$%&\'*+.^_`|~0-9A-Za-z-]+$')",
+            "write the name of a header: letters, digits and dashes",
+            example=_header(name="X Team", value="a"),
+        ),
+        Rule(
+            f"!(self.lowerAscii() in {sorted(REFUSED_HEADERS)}) && "
+            + " && ".join(f"!self.lowerAscii().startsWith('{prefix}')" for prefix in REFUSED_PREFIXES),
+            "Hookcast sets this header itself; choose another name",
+            example=_header(name="Webhook-Id", value="a"),
+        ),
+    ],
+    "Events.types[]": [
+        Rule(
+            r"self == '*' || self.matches('^[A-Za-z0-9_-][A-Za-z0-9._-]*?(\\.\\*)?$')",
+            'write an event type ("user.created"), a prefix ("order.*") or "*"',
+            example=_spec(events={"types": ["order.*.created"]}),
+        ),
+    ],
+    "Retry": [
+        Rule(
+            "!(has(self.schedule) && has(self.exponential))",
+            "give one of schedule and exponential",
+            ".schedule",
+            _spec(
+                delivery={
+                    "retry": {"schedule": ["1s"], "exponential": {"initial": "1s", "max": "1m", "attempts": 3}},
+                }
+            ),
+        ),
+    ],
+    "Signing": [
+        Rule(
+            "self.scheme != 'GitHub' || !has(self.keys) || self.keys.all(key, key.algorithm == 'HMAC')",
+            "the scheme GitHub signs with HMAC keys only",
+            ".keys",
+            _spec(
+                signing={
+                    "scheme": "GitHub",
+                    "keys": [{"algorithm": "Ed25519", "secretRef": {"name": "n", "key": "k"}}],
+                }
+            ),
+        ),
+    ],
+    "SecretKeyRef.name": [
+        Rule(
+            f"self.matches('{_SUBDOMAIN}')",
+            'write the name of a Secret: lower-case letters, digits, "-" and "."',
+            example=_spec(endpoint={"urlSecretRef": {"name": "No Name", "key": "k"}}),
+        ),
+    ],
+    "SecretKeyRef.key": [
+        Rule(
+            r"self.matches('^[-._a-zA-Z0-9]+$')",
+            'write a key of the Secret: letters, digits, "-", "_" and "."',
+            example=_spec(endpoint={"urlSecretRef": {"name": "n", "key": "k k"}}),
+        ),
+    ],
+    "DispatcherRef.name": [
+        Rule(
+            f"self.matches('{_SUBDOMAIN}')",
+            'write the name of a dispatcher: lower-case letters, digits, "-" and "."',
+            example=_spec(dispatcherRef={"name": "No Name"}),
+        ),
+        Rule(
+            "self == oldSelf",
+            "a subscription stays with its dispatcher; delete it and create it anew for another one",
+        ),
+    ],
+}
+RULES["SecretRef.name"] = [
+    Rule(
+        RULES["SecretKeyRef.name"][0].rule,
+        RULES["SecretKeyRef.name"][0].message,
+        example=_endpoint(tls={"clientCertificateSecretRef": {"name": "No Name"}}),
+    )
+]
+
+
+def duration(least: str, most: str) -> Rule:
+    """A duration within limits. It is matched first: on anything else CEL's own `duration()` is an error."""
+    return Rule(
+        r"self.matches('^([0-9]{1,6}(\\.[0-9]{1,9})?(ms|s|m|h)){1,4}$')"
+        f" && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')",
+        f'write a duration of {least} to {most}, like "15s", "1h30m" or "500ms"',
+    )
