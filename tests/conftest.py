@@ -1,7 +1,11 @@
 """Runs first: what the shell has set for another Hookcast, or for its way out, is none of the tests' business."""
 
 import os
+import signal
 
 for _name in list(os.environ):
     if _name.upper().startswith("HOOKCAST_") or _name.lower().endswith("_proxy"):
         del os.environ[_name]
+
+# A shell starts what runs in its background with SIGINT ignored, and so would every server that a test starts and stops.
+signal.signal(signal.SIGINT, signal.default_int_handler)
