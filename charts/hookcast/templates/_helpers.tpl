@@ -1,0 +1,390 @@
+{{/* Every object's name begins with this. Never cut: others rely on the exact names. */}}
+{{- define "hookcast.fullname" -}}
+{{- .Values.fullnameOverride | default .Release.Name -}}
+{{- end -}}
+
+{{- define "hookcast.keysSecret" -}}
+{{- .Values.existingSecret | default (printf "%s-keys" (include "hookcast.fullname" .)) -}}
+{{- end -}}
+
+{{- define "hookcast.isSidecar" -}}
+{{- if eq .Values.redis.mode "sidecar" }}true{{ end -}}
+{{- end -}}
+
+{{/* Whether the dispatcher has pods of its own. */}}
+{{- define "hookcast.isSeparate" -}}
+{{- if and (eq .Values.redis.mode "external") .Values.dispatcher.separate }}true{{ end -}}
+{{- end -}}
+
+{{/* What finds pods; never anything that changes with the chart's version. (list root component) */}}
+{{- define "hookcast.selector" -}}
+{{- $root := first . -}}
+app.kubernetes.io/name: hookcast
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ last . }}
+{{- end -}}
+
+{{/* What finds every pod that has an admin port for the operator: app and dispatcher. */}}
+{{- define "hookcast.adminSelector" -}}
+app.kubernetes.io/name: hookcast
+app.kubernetes.io/instance: {{ .Release.Name }}
+hookcast.dev/takes-configuration: "true"
+{{- end -}}
+
+{{/* The metadata of an object without its name: (list root component) or (list root component annotations).
+     Labels come last, so that a template can add some. */}}
+{{- define "hookcast.metadata" -}}
+{{- $root := first . -}}
+{{- $annotations := merge (dict) ((gt (len .) 2) | ternary (last .) dict) $root.Values.annotations -}}
+{{- with $annotations -}}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{ end -}}
+labels:
+  {{- include "hookcast.selector" (list $root (index . 1)) | nindent 2 }}
+  app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+  app.kubernetes.io/part-of: hookcast
+  app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+  helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+  {{- with $root.Values.labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* (list root image) */}}
+{{- define "hookcast.image" -}}
+{{- $root := first . -}}
+{{- $image := last . -}}
+{{- with $root.Values.global.imageRegistry }}{{ trimSuffix "/" . }}/{{ end -}}
+{{- $image.repository -}}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default $root.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+
+{{/* A setting as the environment has it: text as it is, whole numbers without exponent, lists by comma, else JSON.
+     (list root name value) */}}
+{{- define "hookcast.setting" -}}
+{{- $known := (first .).Files.Get "files/settings.yaml" | fromYaml -}}
+{{- $value := last . -}}
+{{- if kindIs "string" $value -}}{{ $value }}
+{{- else if kindIs "bool" $value -}}{{ $value }}
+{{- else if kindIs "float64" $value -}}{{ if eq (floor $value) $value }}{{ int64 $value }}{{ else }}{{ $value }}{{ end }}
+{{- else if or (kindIs "int64" $value) (kindIs "int" $value) -}}{{ int64 $value }}
+{{- else if and (kindIs "slice" $value) (has (index . 1) $known.lists) -}}{{ join "," $value }}
+{{- else -}}{{ toJson $value }}
+{{- end -}}
+{{- end -}}
+
+{{/* The settings' ConfigMap data. */}}
+{{- define "hookcast.settings" -}}
+{{- range $name, $value := .Values.settings }}
+{{- if not (kindIs "invalid" $value) }}
+HOOKCAST_{{ $name }}: {{ include "hookcast.setting" (list $ $name $value) | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Seconds from SIGTERM to the end of draining. */}}
+{{- define "hookcast.drainSeconds" -}}
+{{- $settings := .Values.settings -}}
+{{- $delay := hasKey $settings "DRAIN_DELAY" | ternary (get $settings "DRAIN_DELAY") 5 | toString | float64 -}}
+{{- $drain := hasKey $settings "DRAIN" | ternary (get $settings "DRAIN") 10 | toString | float64 -}}
+{{- addf $delay $drain .Values.preStopSeconds | ceil | int64 -}}
+{{- end -}}
+
+{{/* The grace period: what draining takes, 30 s for the bounded rest, 10 s for a sidecar to write and end. */}}
+{{- define "hookcast.graceSeconds" -}}
+{{- $rest := empty (include "hookcast.isSidecar" .) | ternary 30 40 -}}
+{{- .Values.terminationGracePeriodSeconds | default (add (include "hookcast.drainSeconds" . | int64) $rest) | int64 -}}
+{{- end -}}
+
+{{/* A quantity of memory in bytes. */}}
+{{- define "hookcast.bytes" -}}
+{{- $text := toString . -}}
+{{- $units := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "" 1 -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text -}}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "redis.resources.limits.memory: write %q with Ki, Mi, Gi, k, M, G or no unit" $text) }}{{ end -}}
+{{- mulf (trimSuffix $unit $text | float64) (get $units $unit) | floor | int64 -}}
+{{- end -}}
+
+{{- define "hookcast.redisMaxmemory" -}}
+{{- divf (mulf (include "hookcast.bytes" .Values.redis.resources.limits.memory | float64) .Values.redis.maxmemoryPercent) 100 | floor | int64 -}}
+{{- end -}}
+
+{{- define "hookcast.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{- define "hookcast.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{/* Environment of every process of the app: its settings, its keys, its Redis. (list root role) */}}
+{{- define "hookcast.environment" -}}
+{{- $root := first . -}}
+envFrom:
+  - configMapRef:
+      name: {{ include "hookcast.fullname" $root }}-settings
+  - secretRef:
+      name: {{ include "hookcast.keysSecret" $root }}
+env:
+  {{- if include "hookcast.isSidecar" $root }}
+  - name: HOOKCAST_REDIS_URL
+    value: redis://127.0.0.1:6379/0
+  {{- else }}
+  - name: HOOKCAST_REDIS_URL
+    {{- with $root.Values.redis.existingSecret }}
+    {{- if .name }}
+    valueFrom:
+      secretKeyRef:
+        name: {{ .name }}
+        key: {{ .key }}
+    {{- else }}
+    value: {{ include "hookcast.redisUrl" $root | quote }}
+    {{- end }}
+    {{- end }}
+  - name: HOOKCAST_ROLE
+    value: {{ last . }}
+  {{- end }}
+  {{- if $root.Values.operator.enabled }}
+  - name: HOOKCAST_CONFIGURATION_DIR
+    value: /etc/hookcast/configuration
+  {{- end }}
+  {{- with $root.Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* redis.url, with the mounted certificate of its authority. */}}
+{{- define "hookcast.redisUrl" -}}
+{{- $url := .Values.redis.url -}}
+{{- if .Values.redis.caSecret.name -}}
+{{- $url }}{{ contains "?" $url | ternary "&" "?" }}ssl_ca_certs=/etc/hookcast/redis/ca.crt
+{{- else -}}
+{{- $url -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The operator's Secrets as files: a pod starts with what they hold. All are optional: the first start has none. */}}
+{{- define "hookcast.configurationVolume" -}}
+{{- $fullname := include "hookcast.fullname" . -}}
+- name: configuration
+  projected:
+    sources:
+      - secret:
+          name: {{ $fullname }}-configuration
+          optional: true
+          items:
+            {{- range $key := list "set" "sequence" "digest" "revision" }}
+            - {key: {{ $key }}, path: manifest/{{ $key }}}
+            {{- end }}
+      {{- range $set := list "a" "b" }}
+      {{- range $index := until 8 }}
+      - secret:
+          name: {{ $fullname }}-configuration-{{ $set }}-{{ $index }}
+          optional: true
+          items:
+            {{- range $key := list "sequence" "index" "count" "digest" "content" }}
+            - {key: {{ $key }}, path: {{ $set }}-{{ $index }}/{{ $key }}}
+            {{- end }}
+      {{- end }}
+      {{- end }}
+{{- end -}}
+
+{{/* Spreads the pods of one component over nodes and zones, unless the values say how. (list root component) */}}
+{{- define "hookcast.spread" -}}
+{{- $root := first . -}}
+topologySpreadConstraints:
+  {{- if $root.Values.topologySpreadConstraints }}
+  {{- toYaml $root.Values.topologySpreadConstraints | nindent 2 }}
+  {{- else }}
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - topologyKey: {{ . }}
+    maxSkew: 1
+    whenUnsatisfiable: ScheduleAnyway
+    matchLabelKeys: [pod-template-hash]
+    labelSelector:
+      matchLabels:
+        {{- include "hookcast.selector" $ | nindent 8 }}
+  {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{/* Where a pod may run. (list root part): the part's own value wins. */}}
+{{- define "hookcast.placement" -}}
+{{- $root := first . -}}
+{{- $part := last . -}}
+{{- with $part.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $part.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $part.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $part.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* A pod of the app. (dict root component role resources) */}}
+{{- define "hookcast.pod" -}}
+{{- $root := .root -}}
+{{- $values := $root.Values -}}
+metadata:
+  labels:
+    {{- include "hookcast.selector" (list $root .component) | nindent 4 }}
+    hookcast.dev/takes-configuration: "true"
+    {{- with merge (dict) $values.podLabels $values.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  annotations:
+    checksum/settings: {{ include "hookcast.settings" $root | sha256sum }}
+    kubectl.kubernetes.io/default-container: {{ .component }}
+    {{- with merge (dict) $values.podAnnotations $values.annotations }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  serviceAccountName: {{ include "hookcast.fullname" $root }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ include "hookcast.graceSeconds" $root }}
+  securityContext:
+    {{- include "hookcast.podSecurity" $root | nindent 4 }}
+    {{- if include "hookcast.isSidecar" $root }}
+    fsGroup: {{ $values.redis.runAsUser }}
+    fsGroupChangePolicy: OnRootMismatch
+    {{- end }}
+  {{- include "hookcast.placement" (list $root $values) | nindent 2 }}
+  {{- if include "hookcast.isSidecar" $root }}
+  initContainers:
+    {{- include "hookcast.redisSidecar" $root | nindent 4 }}
+  {{- else }}
+  {{- include "hookcast.spread" (list $root .component) | nindent 2 }}
+  {{- end }}
+  containers:
+    - name: {{ .component }}
+      image: {{ include "hookcast.image" (list $root $values.image) | quote }}
+      imagePullPolicy: {{ $values.image.pullPolicy }}
+      args: [serve]
+      {{- include "hookcast.environment" (list $root .role) | nindent 6 }}
+      ports:
+        - {name: http, containerPort: 8000}
+        - {name: admin, containerPort: 9090}
+      startupProbe:
+        httpGet: {path: /health/live, port: admin}
+        {{- toYaml $values.probes.startup | nindent 8 }}
+      livenessProbe:
+        httpGet: {path: /health/live, port: admin}
+        {{- toYaml $values.probes.liveness | nindent 8 }}
+      readinessProbe:
+        httpGet: {path: /health/ready, port: admin}
+        {{- toYaml $values.probes.readiness | nindent 8 }}
+      {{- if gt (int $values.preStopSeconds) 0 }}
+      lifecycle:
+        preStop:
+          exec:
+            command: [sleep, {{ $values.preStopSeconds | quote }}]
+      {{- end }}
+      resources:
+        {{- toYaml .resources | nindent 8 }}
+      securityContext:
+        {{- include "hookcast.containerSecurity" $root | nindent 8 }}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        {{- if $values.operator.enabled }}
+        - {name: configuration, mountPath: /etc/hookcast/configuration, readOnly: true}
+        {{- end }}
+        {{- if $values.redis.caSecret.name }}
+        - {name: redis-ca, mountPath: /etc/hookcast/redis, readOnly: true}
+        {{- end }}
+        {{- with $values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+  volumes:
+    - name: tmp
+      emptyDir: {}
+    {{- if $values.operator.enabled }}
+    {{- include "hookcast.configurationVolume" $root | nindent 4 }}
+    {{- end }}
+    {{- if include "hookcast.isSidecar" $root }}
+    - name: redis
+      {{- if $values.redis.persistence.enabled }}
+      persistentVolumeClaim:
+        claimName: {{ $values.redis.persistence.existingClaim | default (printf "%s-redis" (include "hookcast.fullname" $root)) }}
+      {{- else }}
+      emptyDir: {}
+      {{- end }}
+    {{- end }}
+    {{- with $values.redis.caSecret }}
+    {{- if .name }}
+    - name: redis-ca
+      secret:
+        secretName: {{ .name }}
+        items:
+          - {key: {{ .key }}, path: ca.crt}
+    {{- end }}
+    {{- end }}
+    {{- with $values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}
+
+{{/* Redis beside the app: starts before it, ends after it, reachable from nowhere else. */}}
+{{- define "hookcast.redisSidecar" -}}
+- name: redis
+  image: {{ include "hookcast.image" (list . .Values.redis.image) | quote }}
+  imagePullPolicy: {{ .Values.redis.image.pullPolicy }}
+  restartPolicy: Always
+  command: [redis-server]
+  args:
+    - --bind
+    - 127.0.0.1
+    - --port
+    - "6379"
+    - --dir
+    - /data
+    - --appendonly
+    - "yes"
+    - --appendfsync
+    - {{ .Values.redis.appendfsync }}
+    - --save
+    - ""
+    - --maxmemory
+    - {{ include "hookcast.redisMaxmemory" . | quote }}
+    - --maxmemory-policy
+    - noeviction
+  # Until its file is read Redis answers LOADING. No liveness probe: the app's readiness tells when it does not answer.
+  startupProbe:
+    exec:
+      command: [sh, -c, "redis-cli -h 127.0.0.1 ping | grep -q PONG"]
+    periodSeconds: 1
+    timeoutSeconds: 5
+    failureThreshold: {{ .Values.redis.startupSeconds }}
+  resources:
+    {{- toYaml .Values.redis.resources | nindent 4 }}
+  securityContext:
+    {{- include "hookcast.containerSecurity" . | nindent 4 }}
+    runAsUser: {{ .Values.redis.runAsUser }}
+    runAsGroup: {{ .Values.redis.runAsUser }}
+  volumeMounts:
+    - {name: redis, mountPath: /data}
+{{- end -}}
+
+{{- define "hookcast.pdbNeeded" -}}
+{{- if gt (int (.autoscaling.enabled | ternary .autoscaling.minReplicas .replicas)) 1 }}true{{ end -}}
+{{- end -}}
