@@ -18,6 +18,8 @@ from hookcast_operator.objects import CustomObject, Identity, Name, SecretObject
 
 GENERATED_KEY = "secret"
 """The key of a generated Secret's data."""
+PENDING = "Pending"
+"""The reason of what passes by itself."""
 _OF_REFERENCES = frozenset(
     {Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_NOT_FOUND, Reason.SECRET_NOT_ALLOWED, Reason.INVALID_SECRET}
 )
@@ -162,7 +164,7 @@ class Compiler:
                 return self._source(found, kept, secrets)
             return self._subscription(found, kept, secrets)
         except InvalidInput as error:
-            refusal = Refusal(error.reason, str(error))
+            refusal = Refusal(error.reason if secrets.wanted is None else PENDING, str(error))
             if error.reason in _OF_REFERENCES:
                 return replace(kept, resolved=refusal, wants_secret=secrets.wanted)
             return replace(kept, accepted=refusal)

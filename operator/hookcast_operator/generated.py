@@ -53,7 +53,8 @@ async def ensure_keys(api: Api, namespace: str, name: str, release: str, *, crea
 class SecretMaker:
     """Makes the signing Secrets that compilations want; lives as long as the operator leads, `run` is its one task.
 
-    `made` is told each Secret that is there now; `hidden` each that exists and may not be used.
+    `made` is told each Secret that is there now; `hidden` each that exists and may not be used; `failed` the UID of each
+    object whose Secret could not be made so far.
     """
 
     def __init__(
@@ -63,11 +64,13 @@ class SecretMaker:
         may_write: Callable[[], None],
         made: Callable[[SecretObject], None],
         hidden: Callable[[Name], None],
+        failed: Callable[[str], None],
     ) -> None:
         self._api = api
         self._may_write = may_write
         self._made = made
         self._hidden = hidden
+        self._failed = failed
         self._wanted: dict[Name, WantedSecret] = {}
         self._making: set[Name] = set()
         self._wake = asyncio.Event()
@@ -94,6 +97,7 @@ class SecretMaker:
                 while (wanted := self._wanted.get(name)) is not None:
                     if await self._try(name, wanted):
                         return
+                    self._failed(wanted.owner.uid)
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
             self._making.discard(name)

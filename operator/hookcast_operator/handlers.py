@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import kopf
+from kopf._core.engines import peering
 
 from hookcast_core.documents import GROUP, VERSION
 from hookcast_operator.api import PAGE, REQUEST_SECONDS, Api
@@ -32,6 +33,7 @@ async def watch(settings: Settings, api: Api, observed: Observed, started: Calla
         await kopf.operator(
             registry=_registry(settings, api, observed),
             settings=_settings(settings, observed),
+            identity=peering.Identity(settings.pod_name),
             standalone=True,
             clusterwide=not settings.watch_namespaces,
             namespaces=settings.watch_namespaces,

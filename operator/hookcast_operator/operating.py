@@ -89,7 +89,13 @@ class Operator:
         self._statuses = StatusWriter(
             api, known=self._known, written=self._written, tell=self._events.tell, may_write=lease.check
         )
-        self._maker = SecretMaker(api, may_write=lease.check, made=self._observed.secrets.saw, hidden=self._hide)
+        self._maker = SecretMaker(
+            api,
+            may_write=lease.check,
+            made=self._observed.secrets.saw,
+            hidden=self._hide,
+            failed=lambda uid: self._statuses.look([uid]),
+        )
         self._ledger = Ledger()
         self._health = health
 
@@ -150,7 +156,9 @@ class Operator:
         self._pusher.offer(published)
         self._wellbeing.keep(self._reconciler.judgements.keys())
         self._statuses.fresh(fresh)
-        self._statuses.look(judged)
+        judgements = self._reconciler.judgements
+        # Those whose signing Secret is being made will be judged anew at once.
+        self._statuses.look([uid for uid in judged if judgements[uid].wants_secret is None])
 
     def _pods_changed(self) -> None:
         published = self._reconciler.published
