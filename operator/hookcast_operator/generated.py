@@ -53,8 +53,8 @@ async def ensure_keys(api: Api, namespace: str, name: str, release: str, *, crea
 class SecretMaker:
     """Makes the signing Secrets that compilations want; lives as long as the operator leads, `run` is its one task.
 
-    `made` is told each Secret that is there now; `hidden` each that exists and may not be used; `failed` the UID of each
-    object whose Secret could not be made so far.
+    `made` is told each Secret that is there now, `hidden` each that exists and may not be used, `failed` the UID of
+    each object whose Secret could not be made so far.
     """
 
     def __init__(
