@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## create .venv with the locked dependencies and the hookcast command (once)
 
@@ -21,8 +21,10 @@ $(STAMP): requirements/dev.txt requirements/uv.txt pyproject.toml
 run: setup  ## start everything and watch a first event arrive as a webhook and over a WebSocket
 	@exec $(BIN)/python -m hookcast_app.demo
 
-test: setup lint  ## lint, types, layers, unit and integration tests
+test: setup lint  ## lint, types, layers, unit and integration tests, and the chart where there is helm
 	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=term -q
+	@if command -v helm >/dev/null && command -v helm-unittest >/dev/null; then tests/chart/check; \
+	else echo "make test: the chart was not tried, for that needs helm and helm-unittest (make chart)"; fi
 
 lint: setup  ## ruff, mypy --strict and the layers, changing nothing
 	$(BIN)/ruff check
@@ -33,6 +35,12 @@ lint: setup  ## ruff, mypy --strict and the layers, changing nothing
 format: setup  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+chart: setup  ## check the chart: lint, helm-unittest, schemas, alerts, its README
+	tests/chart/check
+
+chart-docs:  ## write charts/hookcast/README.md from its values (needs helm-docs)
+	helm-docs --chart-search-root charts --sort-values-order file --log-level warning
 
 bench: setup  ## measure against references in the same run and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
@@ -47,4 +55,4 @@ lock: setup  ## resolve requirements/*.txt again, with hashes
 	    $(UPGRADE) pyproject.toml $${extra#*:} -o requirements/$${extra%%:*}.txt ; done
 	@echo uv | $(BIN)/uv pip compile --quiet --universal --generate-hashes --custom-compile-command "make lock" $(UPGRADE) - -o requirements/uv.txt
 
-.PHONY: help setup run test lint format bench e2e lock
+.PHONY: help setup run test lint format chart chart-docs bench e2e lock

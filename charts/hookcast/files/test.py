@@ -1,6 +1,6 @@
 """`helm test`: listens on a channel, publishes an event to it and waits until it arrives. Standard library only.
 
-Without a shared secret no connection token can be made (`HOOKCAST_JWT_PUBLIC_KEY`): the event is then read back instead.
+Without a shared secret (`HOOKCAST_JWT_PUBLIC_KEY`) no connection token can be made: the event is read back instead.
 """
 
 import base64
@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from http import HTTPStatus
 
 URL = os.environ["HOOKCAST_TEST_URL"]
 PATIENCE = 60.0
@@ -56,7 +57,7 @@ def open_url(path: str, headers: dict[str, str], body: object = None):
             request = urllib.request.Request(URL + path, data, {"Content-Type": "application/json", **headers})
             return urllib.request.urlopen(request, timeout=PATIENCE)
         except urllib.error.HTTPError as error:
-            if error.code != 503 or time.monotonic() > deadline:
+            if error.code != HTTPStatus.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                 sys.exit(f"{path}: {error.code} {error.read().decode()}")
         except OSError as error:
             if time.monotonic() > deadline:

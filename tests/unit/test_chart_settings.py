@@ -1,0 +1,47 @@
+"""What the chart knows of the app's settings is true."""
+
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+
+from hookcast_app.settings import Settings
+
+CHART = Path(__file__).parents[2] / "charts" / "hookcast"
+SECRETS = {"API_KEYS", "ENCRYPTION_KEYS", "INTERNAL_KEY", "JWT_SECRET", "REDIS_URL"}
+
+
+def known() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((CHART / "files" / "settings.yaml").read_text(encoding="utf-8"))
+    return content
+
+
+def test_every_setting_is_sorted_in_once() -> None:
+    """If this fails: put what is new into files/settings.yaml, as plain, as a list, or refused with the reason."""
+    places = [*known()["plain"], *known()["lists"], *known()["refused"]]
+
+    assert sorted(places) == sorted(name.upper() for name in Settings.model_fields)
+
+
+def test_lists_are_those_that_the_app_splits_at_commas() -> None:
+    """A YAML list for any other setting is given as JSON."""
+    lists = {
+        name.upper()
+        for name, field in Settings.model_fields.items()
+        if str in get_args(field.annotation) and str(field.annotation).startswith("tuple")
+    }
+
+    assert set(known()["lists"]) == lists
+
+
+def test_secrets_are_refused() -> None:
+    """What stands in a ConfigMap can be read by many; a public key may stand there."""
+    assert known()["refused"].keys() >= SECRETS
+
+
+def test_the_chart_has_the_app_s_version() -> None:
+    """The default image is the one that belongs to the chart."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    project = (CHART.parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+
+    assert f'\nversion = "{chart["appVersion"]}"\n' in project
