@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import re
 import secrets
 import ssl
@@ -32,12 +31,10 @@ def run(
     given: str | None = None,
     check: bool = True,
     timeout: float = 300,
-    env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program; fails with all that it printed."""
-    everything = {**os.environ, **(env or {})}
     done = subprocess.run(
-        command, input=given, capture_output=True, text=True, check=False, timeout=timeout, env=everything
+        command, input=given, capture_output=True, text=True, check=False, timeout=timeout
     )
     assert done.returncode == 0 or not check, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done
@@ -55,11 +52,9 @@ def until(found: Callable[[], T | None], what: str, within: float = PATIENCE, ev
 
 
 class Cluster:
-    """The cluster that a kubeconfig names; `node` is the name of its one node's container."""
+    """The cluster that KUBECONFIG names; `node` is the name of its one node's container."""
 
-    def __init__(self, kubeconfig: Path) -> None:
-        self.kubeconfig = kubeconfig
-        self.env = {"KUBECONFIG": str(kubeconfig)}
+    def __init__(self) -> None:
         self.node = self.kubectl("get", "nodes", "-o", "jsonpath={.items[0].metadata.name}").stdout
         self.address = self.kubectl(
             "get", "nodes", "-o", "jsonpath={.items[0].status.addresses[?(@.type=='InternalIP')].address}"
@@ -71,11 +66,11 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         """Runs kubectl; `given` is passed to it as JSON, or as it is if it is a text."""
         text = given if given is None or isinstance(given, str) else json.dumps(given)
-        return run("kubectl", *arguments, given=text, check=check, timeout=timeout, env=self.env)
+        return run("kubectl", *arguments, given=text, check=check, timeout=timeout)
 
     def helm(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Runs helm."""
-        return run("helm", *arguments, check=check, env=self.env)
+        return run("helm", *arguments, check=check)
 
     def apply(self, *objects: Object, server_side: bool = False) -> None:
         """Applies objects."""
@@ -124,7 +119,7 @@ class Cluster:
     def forwarded(self, what: str, namespace: str, port: int) -> Iterator[str]:
         """The URL at which a pod's or Service's port can be reached from here."""
         command = ["kubectl", "port-forward", "-n", namespace, what, f":{port}", "--address", "127.0.0.1"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **self.env})
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
             line = process.stdout.readline()

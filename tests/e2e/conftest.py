@@ -50,8 +50,9 @@ def cluster(images: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     else:
         kubeconfig = tmp_path_factory.mktemp("cluster") / "kubeconfig"
         run("kind", "create", "cluster", "--name", KIND, "--kubeconfig", str(kubeconfig), "--wait", "120s")
+    os.environ["KUBECONFIG"] = str(kubeconfig)  # for every kubectl and helm that a test runs
     try:
-        found = Cluster(kubeconfig)
+        found = Cluster()
         with found.api:
             found.load(f"hookcast:{TAG}", f"hookcast-operator:{TAG}", "redis:7")
             yield found

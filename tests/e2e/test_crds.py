@@ -1,7 +1,4 @@
-"""The definitions, judged by a real API server: accepted, again and again, and the text that a user sees for mistakes.
-
-Needs a cluster: the current context of kubectl.
-"""
+"""The definitions, judged by a real API server: accepted, again and again, and the text that a user sees for mistakes."""
 
 import json
 import subprocess
@@ -13,6 +10,7 @@ import pytest
 
 from hookcast_core.source import parse_webhook_source
 from hookcast_operator.crds.kinds import KINDS, SOURCE, SUBSCRIPTION, Kind
+from tests.e2e.cluster import Release
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "hookcast-crds"
@@ -38,7 +36,8 @@ def an_object(kind: Kind, spec: object, name: str = "s") -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def namespace() -> Iterator[None]:
+def namespace(release: Release) -> Iterator[None]:
+    assert release.name, "the chart's definitions are there"
     for _ in range(2):
         applied = kubectl("apply", "-f", str(ROOT / "manifests/crds"))
         assert applied.returncode == 0, applied.stderr
