@@ -1,7 +1,8 @@
 """Each setting with its unit and its reason. Environment: `HOOKCAST_` and the name in capitals.
 
-Lists are comma-separated, structures are JSON. A setting that holds a secret can be read from a file named by
-`HOOKCAST_…_FILE`. What is given by the command line wins over the environment.
+Lists are comma-separated, structures are JSON. A setting can be read from a file named by `HOOKCAST_…_FILE`, or one
+of its name in a directory that `HOOKCAST_SETTINGS_DIR` lists. What is given by the command line wins over the
+environment, and that over files.
 """
 
 import os
@@ -57,16 +58,20 @@ class ChannelOptions(BaseModel):
 
 
 class _Files(PydanticBaseSettingsSource):
-    """Reads `HOOKCAST_<NAME>_FILE` for every setting: the file's content without its last newline is the value."""
+    """Reads every setting from a file, if there is one: the content without its last newline is the value.
+
+    `HOOKCAST_<NAME>_FILE` names it; else it is `HOOKCAST_<NAME>` in the first directory of `HOOKCAST_SETTINGS_DIR` that
+    has one. The directories are separated as in PATH.
+    """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
-        if not path:
+        name, path = _file_of(f"{PREFIX}{field_name.upper()}")
+        if path is None:
             return None, field_name, False
         try:
-            value = Path(path).read_text(encoding="utf-8").removesuffix("\n")
+            value = path.read_text(encoding="utf-8").removesuffix("\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{PREFIX}{field_name.upper()}_FILE: cannot read {path}: {error}") from error
+            raise ValueError(f"{name}: cannot read {path}: {error}") from error
         return value, field_name, self.field_is_complex(field)
 
     def __call__(self) -> dict[str, Any]:
@@ -81,7 +86,20 @@ class _Files(PydanticBaseSettingsSource):
         try:
             return self.prepare_field_value(name, field, value, is_complex)
         except ValueError as error:
-            raise ValueError(f"{PREFIX}{name.upper()}_FILE: the file does not hold valid JSON: {error}") from error
+            given, _ = _file_of(f"{PREFIX}{name.upper()}")
+            raise ValueError(f"{given}: the file does not hold valid JSON: {error}") from error
+
+
+def _file_of(name: str) -> tuple[str, Path | None]:
+    """The file of a setting, and what named it; ValueError where a listed directory is none."""
+    if path := os.environ.get(f"{name}_FILE"):
+        return f"{name}_FILE", Path(path)
+    for directory in filter(None, os.environ.get(f"{PREFIX}SETTINGS_DIR", "").split(os.pathsep)):
+        if not Path(directory).is_dir():
+            raise ValueError(f"{PREFIX}SETTINGS_DIR: {directory} is no directory")
+        if (file := Path(directory) / name).exists():
+            return name, file
+    return name, None
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode]

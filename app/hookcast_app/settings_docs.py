@@ -23,8 +23,9 @@ _INTRODUCTION = f"""\
 Generated from `app/hookcast_app/settings.py` by `python -m hookcast_app.settings_docs`; a test keeps it so.
 
 Each setting is an environment variable. `hookcast serve --help` lists those that are options as well; an option wins
-over the environment. Any of them can be read from a file: `{PREFIX}<NAME>_FILE` names it, and its content without the
-last newline is the value. Lists are comma-separated, structures are JSON. A value that does not hold ends the start
+over the environment. Any of them can be read from a file: `{PREFIX}<NAME>_FILE` names it, or it is called
+`{PREFIX}<NAME>` and is in one of the directories of `{PREFIX}SETTINGS_DIR` (separated as in PATH); its content without
+the last newline is the value. Lists are comma-separated, structures are JSON. A value that does not hold ends the start
 with one line that names the setting, and exit status 2.
 """
 _SECTION = re.compile(r"    # (.+)")

@@ -33,9 +33,7 @@ def run(
     timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program; fails with all that it printed."""
-    done = subprocess.run(
-        command, input=given, capture_output=True, text=True, check=False, timeout=timeout
-    )
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=timeout)
     assert done.returncode == 0 or not check, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done
 

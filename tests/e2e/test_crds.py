@@ -1,4 +1,4 @@
-"""The definitions, judged by a real API server: accepted, again and again, and the text that a user sees for mistakes."""
+"""The definitions, judged by a real API server: accepted again and again, and what a user is told of mistakes."""
 
 import json
 import subprocess

@@ -93,7 +93,7 @@ def frozen_operator(release: Release, cluster: Cluster) -> Iterator[None]:
 def test_pods_serve_from_the_mount_while_the_api_server_is_away(
     release: Release, receiver: Receiver, cluster: Cluster
 ) -> None:
-    """The app is killed meanwhile, too. Two minutes later the API server is back, and the operator current within 5 s."""
+    """The app is killed, too. Two minutes later the API server is back, and the operator current within 5 s."""
     path = deliver_to(release, receiver, "mounted")
     sequence = int(cluster.get("whsub", "mounted", release.namespace)["status"]["configurationSequence"])
     (pod,) = release.pods()
@@ -125,9 +125,7 @@ def test_pods_serve_from_the_mount_while_the_api_server_is_away(
 
 def mounted_sequence(cluster: Cluster, release: Release, pod: str) -> int:
     script = "import pathlib; print(pathlib.Path('/etc/hookcast/configuration/manifest/sequence').read_text())"
-    done = cluster.kubectl(
-        "exec", pod, "-n", release.namespace, "-c", "app", "--", "python", "-c", script, check=False
-    )
+    done = cluster.kubectl("exec", pod, "-n", release.namespace, "-c", "app", "--", "python", "-c", script, check=False)
     return int(done.stdout or 0)
 
 

@@ -145,6 +145,31 @@ def test_the_command_line_wins_over_the_environment_over_a_file(
     assert (settings.host, settings.admin_host, settings.log_level) == ("file", "option", "debug")
 
 
+def test_directories_of_files_named_like_settings_come_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As mounted Secrets and ConfigMaps are: the first directory that has a file; other files are none of ours."""
+    for directory, files in {"a": {"HOST": "a", "LOG_LEVEL": "error\n"}, "b": {"HOST": "b", "ADMIN_HOST": "b"}}.items():
+        (tmp_path / directory).mkdir()
+        (tmp_path / directory / "other").write_text("x")
+        for name, value in files.items():
+            (tmp_path / directory / f"HOOKCAST_{name}").write_text(value)
+    (tmp_path / "named").write_text("named")
+    monkeypatch.setenv("HOOKCAST_SETTINGS_DIR", f"{tmp_path}/a:{tmp_path}/b")
+    monkeypatch.setenv("HOOKCAST_ADMIN_HOST_FILE", str(tmp_path / "named"))
+    monkeypatch.setenv("HOOKCAST_LOG_LEVEL", "debug")
+
+    settings = Settings()
+
+    assert (settings.host, settings.admin_host, settings.log_level) == ("a", "named", "debug")
+
+
+def test_a_directory_of_settings_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whatever was to be in it would be missing unnoticed."""
+    monkeypatch.setenv("HOOKCAST_SETTINGS_DIR", str(tmp_path / "none"))
+
+    assert "HOOKCAST_SETTINGS_DIR" in explained()
+    assert "is no directory" in explained()
+
+
 def test_nobody_waits_for_balancers_that_are_not_there() -> None:
     """With the embedded Redis the end is quick unless it is set; with another Redis the defaults are for a Service."""
     external = SecretStr("redis://127.0.0.1")

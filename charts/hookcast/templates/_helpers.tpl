@@ -125,30 +125,24 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
-{{/* Environment of every process of the app: its settings, its keys, its Redis. (list root role) */}}
+{{/* Environment of every process of the app. Settings, keys and a secret URL are read from mounted files: a container
+     that takes them from objects cannot be restarted while the API server is away. (list root role) */}}
 {{- define "hookcast.environment" -}}
 {{- $root := first . -}}
-envFrom:
-  - configMapRef:
-      name: {{ include "hookcast.fullname" $root }}-settings
-  - secretRef:
-      name: {{ include "hookcast.keysSecret" $root }}
 env:
+  - name: HOOKCAST_SETTINGS_DIR
+    value: /etc/hookcast/settings:/etc/hookcast/keys
   {{- if include "hookcast.isSidecar" $root }}
   - name: HOOKCAST_REDIS_URL
     value: redis://127.0.0.1:6379/0
   {{- else }}
+  {{- if $root.Values.redis.existingSecret.name }}
+  - name: HOOKCAST_REDIS_URL_FILE
+    value: /etc/hookcast/redis-url/url
+  {{- else }}
   - name: HOOKCAST_REDIS_URL
-    {{- with $root.Values.redis.existingSecret }}
-    {{- if .name }}
-    valueFrom:
-      secretKeyRef:
-        name: {{ .name }}
-        key: {{ .key }}
-    {{- else }}
     value: {{ include "hookcast.redisUrl" $root | quote }}
-    {{- end }}
-    {{- end }}
+  {{- end }}
   - name: HOOKCAST_ROLE
     value: {{ last . }}
   {{- end }}
@@ -306,6 +300,11 @@ spec:
         {{- include "hookcast.containerSecurity" $root | nindent 8 }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
+        - {name: settings, mountPath: /etc/hookcast/settings, readOnly: true}
+        - {name: keys, mountPath: /etc/hookcast/keys, readOnly: true}
+        {{- if $values.redis.existingSecret.name }}
+        - {name: redis-url, mountPath: /etc/hookcast/redis-url, readOnly: true}
+        {{- end }}
         {{- if $values.operator.enabled }}
         - {name: configuration, mountPath: /etc/hookcast/configuration, readOnly: true}
         {{- end }}
@@ -318,6 +317,21 @@ spec:
   volumes:
     - name: tmp
       emptyDir: {}
+    - name: settings
+      configMap:
+        name: {{ include "hookcast.fullname" $root }}-settings
+    - name: keys
+      secret:
+        secretName: {{ include "hookcast.keysSecret" $root }}
+    {{- with $values.redis.existingSecret }}
+    {{- if .name }}
+    - name: redis-url
+      secret:
+        secretName: {{ .name }}
+        items:
+          - {key: {{ .key }}, path: url}
+    {{- end }}
+    {{- end }}
     {{- if $values.operator.enabled }}
     {{- include "hookcast.configurationVolume" $root | nindent 4 }}
     {{- end }}
