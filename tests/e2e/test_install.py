@@ -80,9 +80,7 @@ def test_an_applied_subscription_delivers_verified_webhooks(release: Release, re
     key = release.cluster.get("secret", status["signingSecret"]["name"], release.namespace)["data"]["secret"]
     assert verifies(base64.b64decode(key).decode(), request)
     assert published["id"] in body_of(request).decode()
-    until(
-        lambda: release.condition("first", "Delivering").get("status") == "True" or None, "Delivering is true"
-    )
+    until(lambda: release.condition("first", "Delivering").get("status") == "True" or None, "Delivering is true")
     assert release.cluster.get("whsub", "first", release.namespace)["status"]["lastDelivery"]["outcome"] == "Delivered"
 
 
@@ -143,11 +141,13 @@ def test_what_is_invalid_is_refused_or_told_and_disturbs_no_other(release: Relea
     assert receiver.requests("/bad") == []
     events = release.cluster.list("events", release.namespace)
     until(
-        lambda: any(
-            event["reason"] == "InvalidFilter" and event["involvedObject"]["name"] == "bad-filter"
-            for event in release.cluster.list("events", release.namespace)
-        )
-        or None,
+        lambda: (
+            any(
+                event["reason"] == "InvalidFilter" and event["involvedObject"]["name"] == "bad-filter"
+                for event in release.cluster.list("events", release.namespace)
+            )
+            or None
+        ),
         f"an Event with the reason among {len(events)}",
     )
 
@@ -155,9 +155,7 @@ def test_what_is_invalid_is_refused_or_told_and_disturbs_no_other(release: Relea
 def test_a_signing_key_is_rotated_without_a_gap(release: Release, receiver: Receiver) -> None:
     """Both keys sign while both are listed; afterwards only the new one does."""
     old, new = generate_secret(), generate_secret()
-    release.cluster.apply(
-        secret("key-old", release.namespace, key=old), secret("key-new", release.namespace, key=new)
-    )
+    release.cluster.apply(secret("key-old", release.namespace, key=old), secret("key-new", release.namespace, key=new))
 
     def keys(*names: str) -> Object:
         return {"signing": {"keys": [{"secretRef": {"name": name, "key": "key"}} for name in names]}}
