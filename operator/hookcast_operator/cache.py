@@ -39,6 +39,7 @@ class Cache(Generic[K, O]):
         self._objects: dict[K, O] = {}
         self._moment = 0
         self._touched: dict[K, int] = {}
+        self._buried: dict[K, int] = {}
         self._on_change = on_change
 
     @property
@@ -47,14 +48,24 @@ class Cache(Generic[K, O]):
         return self._objects
 
     def saw(self, found: O) -> None:
-        """A watch told of an object, or we wrote it; what is older than what is known changes nothing."""
-        self._touch(found.key)
-        self._put(found)
+        """A watch told of an object, or we made it; what is older than what is known changes nothing."""
+        if found.version > self._buried.get(found.key, -1):
+            self._touch(found.key)
+            self._put(found)
 
-    def gone(self, key: K) -> None:
-        """A watch told that an object is gone."""
+    def wrote(self, found: O) -> None:
+        """We changed an object; if it went meanwhile it stays gone."""
+        if found.key in self._objects:
+            self.saw(found)
+
+    def gone(self, found: O) -> None:
+        """A watch told that an object is gone, as it was last; a newer one of the same key stays."""
+        key = found.key
         self._touch(key)
-        if self._objects.pop(key, None) is not None:
+        self._buried[key] = max(found.version, self._buried.get(key, -1))
+        known = self._objects.get(key)
+        if known is not None and known.version <= found.version:
+            del self._objects[key]
             self._on_change(key)
 
     def begin_list(self) -> int:
@@ -70,9 +81,10 @@ class Cache(Generic[K, O]):
             del self._objects[key]
             self._on_change(key)
         for key, one in listed.items():
-            if key in self._objects or key not in newer:  # else it went while the list was read
+            if one.version > self._buried.get(key, -1):  # else it went while the list was read
                 self._put(one)
         self._touched = {key: moment for key, moment in self._touched.items() if moment >= self._moment}
+        self._buried = {key: version for key, version in self._buried.items() if key in self._touched}
 
     def _put(self, found: O) -> None:
         before = self._objects.get(found.key)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from hookcast_core.configuration import SigningKey
-from hookcast_core.document import encode_line, identify, parse_entry
+from hookcast_core.document import encode_line, identify, parse_entry, parse_source
 from hookcast_core.egress import EgressPolicy, parse_url
 from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.resolve import Identity as CoreIdentity
@@ -15,6 +15,7 @@ from hookcast_core.resolve import SecretNotAllowed, resolve, resolve_source
 from hookcast_core.source import parse_webhook_source
 from hookcast_core.subscription import parse_subscription
 from hookcast_operator.objects import CustomObject, Identity, Name, SecretObject, enabled_at
+from hookcast_operator.sharing import Claim, share
 
 GENERATED_KEY = "secret"
 """The key of a generated Secret's data."""
@@ -115,6 +116,8 @@ class Compiler:
         self._generate_in = frozenset(generate_in)
         self._known: dict[str, tuple[_Inputs, Judgement]] = {}
         self._last_good = {found.uid: line for line in last_good if (found := identify(line)) is not None}
+        self._paths: dict[bytes, str | None] = {}
+        self._late: dict[str, Judgement] = {}
 
     def compile(self, world: World) -> Compiled:
         """Judges every object of this dispatcher."""
@@ -132,9 +135,36 @@ class Compiler:
             )
             known[uid] = before if before is not None and is_same else self._judge(found, world)
         self._known = known
-        self._last_good = {uid: judged.line for uid, (_, judged) in known.items() if judged.line is not None}
+        judgements = {uid: judged for uid, (_, judged) in known.items()}
+        judgements |= self._late_ones(judgements)
+        self._last_good = {uid: judged.line for uid, judged in judgements.items() if judged.line is not None}
         read = frozenset(name for inputs, _ in known.values() for name, *_ in inputs.secrets)
-        return Compiled({uid: judged for uid, (_, judged) in known.items()}, tuple(foreign), read)
+        return Compiled(judgements, tuple(foreign), read)
+
+    def _late_ones(self, judgements: Mapping[str, Judgement]) -> Mapping[str, Judgement]:
+        """The sources whose path another has: refused, and kept as they were last."""
+        sources = sorted(
+            (judged for judged in judgements.values() if judged.identity.kind == "WebhookSource"),
+            key=lambda judged: (judged.identity.created, judged.identity.uid),
+        )
+        wanted = {judged.identity.uid: judged.line for judged in sources if judged.line is not None}
+        before = {uid: line for uid in wanted if (line := self._last_good.get(uid)) is not None}
+        lines = {*wanted.values(), *before.values()}
+        self._paths = {line: self._paths[line] if line in self._paths else _path_of(line) for line in lines}
+        owners, late = share(
+            [Claim(uid, path) for uid, line in wanted.items() if (path := self._paths[line]) is not None],
+            {uid: path for uid, line in before.items() if (path := self._paths[line]) is not None},
+        )
+        found = {}
+        for uid, path in late.items():
+            judged = judgements[uid]
+            line = before[uid] if uid in owners.values() else None
+            refusal = judged.accepted or _path_taken(path, judged.identity, judgements[owners[path]].identity)
+            refused = replace(judged, accepted=refusal, line=line, carries=_generation(line), path=None)
+            known = self._late.get(uid)
+            found[uid] = known if known == refused and known is not None else refused
+        self._late = found
+        return found
 
     def _inputs(self, found: CustomObject, world: World, names: Iterable[Name]) -> _Inputs:
         identity = found.identity
@@ -273,6 +303,19 @@ def _key_of(line: bytes | None) -> str | None:
         return None
     key: SigningKey = entry.signing_keys[0]
     return key.secret.get_secret_value()
+
+
+def _path_of(line: bytes) -> str | None:
+    try:
+        return parse_source(line).path
+    except InvalidInput:  # stored by a newer operator
+        return None
+
+
+def _path_taken(path: str, loser: Identity, owner: Identity) -> Refusal:
+    """Names the other by what whoever may read this object knows anyway: not what is in another namespace."""
+    whose = owner.name if owner.namespace == loser.namespace else "a source of another namespace"
+    return Refusal(Reason.PATH_TAKEN, f"spec.path: /webhooks/{path} belongs to {whose}; choose another path")
 
 
 def _generation(line: bytes | None) -> int | None:

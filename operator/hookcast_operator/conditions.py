@@ -96,16 +96,16 @@ def _programmed(facts: Facts, before: Mapping[str, Any]) -> Verdict:
         in_force = f"; generation {judgement.carries} stays in force" if judgement.carries is not None else ""
         waits = "the configuration with it is being published" if judgement.holds else "this generation does not hold"
         return Verdict("False", "Pending", waits + in_force)
-    pods = list(facts.pods)
+    counting = [state for state in facts.pods if state.pod.counts]
     rejected = [
         (state.pod.name, rejection)
-        for state in pods
+        for state in counting
         if (rejection := state.rejected.get(judgement.identity.uid)) and state.sequence >= facts.line_sequence
     ]
     if rejected:
         pod, rejection = rejected[0]
         return Verdict("False", "Rejected", f"pod {pod}: {rejection.message} ({rejection.reason})")
-    return _taken([state for state in pods if state.pod.counts], facts.line_sequence, judgement, before)
+    return _taken(counting, facts.line_sequence, judgement, before)
 
 
 def _taken(counting: list[PodState], sequence: int, judgement: Judgement, before: Mapping[str, Any]) -> Verdict:

@@ -93,12 +93,13 @@ class SecretMaker:
 
     async def _make(self, name: Name) -> None:
         try:
-            async with self._slots:
-                while (wanted := self._wanted.get(name)) is not None:
-                    if await self._try(name, wanted):
-                        return
-                    self._failed(wanted.owner.uid)
-                    await asyncio.sleep(RETRY_SECONDS)
+            while (wanted := self._wanted.get(name)) is not None:
+                async with self._slots:
+                    is_done = await self._try(name, wanted)
+                if is_done:
+                    return
+                self._failed(wanted.owner.uid)
+                await asyncio.sleep(RETRY_SECONDS)
         finally:
             self._making.discard(name)
 

@@ -22,6 +22,10 @@ RENEW_SECONDS = 3.0
 """Between two renewals, and two looks at another's lease."""
 DEADLINE_SECONDS = 10.0
 """After so long without a renewal the holder writes nothing: well before another may take the lease."""
+TURN_SECONDS = 4.0
+"""How long one renewal may take: a connection that hangs costs one turn, and not the time of a whole request."""
+RELEASE_SECONDS = 2.0
+"""How long the process's end waits for the lease to be given back; without that it runs out."""
 _GROUP = "coordination.k8s.io/v1"
 
 _log = structlog.get_logger("hookcast.operator.lease")
@@ -93,7 +97,10 @@ class Lease:
         """Takes the lease and renews it until cancelled; raises NotLeading when another took it."""
         while True:
             try:
-                await self._turn()
+                async with asyncio.timeout(TURN_SECONDS):
+                    await self._turn()
+            except TimeoutError:
+                _log.warning("the lease was not renewed", problem=f"no answer within {TURN_SECONDS:.0f} s")
             except (ApiUnavailable, Conflict, AlreadyExists) as error:
                 _log.warning("the lease was not renewed", problem=str(error))
             except ApiRefused as error:
@@ -105,11 +112,12 @@ class Lease:
         if not self.is_held:
             return
         try:
-            found = await self._api.get(self._path())
-            if found["spec"].get("holderIdentity") == self._me:
-                found["spec"]["holderIdentity"] = ""
-                await self._api.replace(self._path(), found)
-        except (ApiRefused, ApiUnavailable) as error:
+            async with asyncio.timeout(RELEASE_SECONDS):
+                found = await self._api.get(self._path())
+                if found["spec"].get("holderIdentity") == self._me:
+                    found["spec"]["holderIdentity"] = ""
+                    await self._api.replace(self._path(), found)
+        except (ApiRefused, ApiUnavailable, TimeoutError) as error:
             _log.warning("the lease was not given back", problem=str(error))
         self._renewed = None
 

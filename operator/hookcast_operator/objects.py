@@ -81,7 +81,8 @@ class SecretObject:
 
     def compiles_like(self, other: "SecretObject") -> bool:
         """Whether nothing that a configuration holds has changed."""
-        return (self.is_allowed, self.data, self.owners) == (other.is_allowed, other.data, other.owners)
+        mine, theirs = (self.is_allowed, self.data), (other.is_allowed, other.data)
+        return (*mine, self.owners, self.generated_for) == (*theirs, other.owners, other.generated_for)
 
 
 @dataclass(frozen=True, slots=True)

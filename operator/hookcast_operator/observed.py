@@ -65,7 +65,7 @@ class Observed:
         if found is None:
             return
         if event["type"] == "DELETED":
-            self.objects.gone(found.key)
+            self.objects.gone(found)
             return
         before = self.objects.objects.get(found.key)
         self.objects.saw(found)
@@ -76,12 +76,12 @@ class Observed:
         """A watch told of a Secret."""
         found = _read(secret_object, event["object"])
         if found is not None:
-            self.secrets.gone(found.key) if event["type"] == "DELETED" else self.secrets.saw(found)
+            self.secrets.gone(found) if event["type"] == "DELETED" else self.secrets.saw(found)
 
     def saw_namespace(self, event: Mapping[str, Any]) -> None:
         """A watch told of a namespace that the selector selects, or does no more."""
         found = namespace_object(event["object"])
-        self.namespaces.gone(found.key) if event["type"] == "DELETED" else self.namespaces.saw(found)
+        self.namespaces.gone(found) if event["type"] == "DELETED" else self.namespaces.saw(found)
 
     async def list_all(self, api: Api) -> None:
         """Lists everything, page by page, and takes the lists whole."""

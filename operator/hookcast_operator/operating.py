@@ -42,6 +42,8 @@ UNSERVED_SECONDS = 60
 UNREACHABLE_SECONDS = 15.0
 """Without an answer of the API server for so long the operator is not ready."""
 RETRY_SECONDS = 1.0
+BETWEEN_SECONDS = 0.1
+"""Between two watches of the pods: one that is cut at once must not be a busy loop."""
 
 _log = structlog.get_logger("hookcast.operator")
 
@@ -181,11 +183,16 @@ class Operator:
         return Known(found, facts)
 
     def _written(self, found: CustomObject, answer: Raw) -> None:
-        self._observed.objects.saw(custom_object(found.identity.kind, answer))
+        self._observed.objects.wrote(custom_object(found.identity.kind, answer))
 
     def _hide(self, name: Name) -> None:
         self._reconciler.hidden.add(name)
         self._reconciler.changed()
+
+    def _show(self, name: Name) -> None:
+        if name in self._reconciler.hidden:
+            self._reconciler.hidden.remove(name)
+            self._reconciler.changed()
 
     def _miss(self, names: Iterable[Name]) -> None:
         self._missed = set(names) - self._looked_for
@@ -203,6 +210,7 @@ class Operator:
                 await self._list_pods(collection, query)
                 async for _ in self._api.hints(collection, SLICES_SECONDS, **query):
                     await self._list_pods(collection, query)
+                await asyncio.sleep(BETWEEN_SECONDS)
             except (ApiUnavailable, ApiRefused) as error:
                 _log.warning("the dispatcher's pods cannot be listed", problem=str(error))
                 await asyncio.sleep(RETRY_SECONDS)
@@ -223,7 +231,7 @@ class Operator:
                     self._hide(name)
                 except NotFound:
                     self._looked_for.add(name)
-                    self._reconciler.hidden.discard(name)
+                    self._show(name)
                 except (ApiUnavailable, ApiRefused) as error:
                     _log.warning("cannot look for a secret", secret="/".join(name), problem=str(error))
 

@@ -53,11 +53,15 @@ def pods_of(slices: Iterable[Mapping[str, Any]], port_name: str) -> dict[str, Po
     """The pods behind a Service, by UID, those that are not ready among them."""
     pods: dict[str, Pod] = {}
     for part in slices:
-        ports: list[int] = [port["port"] for port in part.get("ports") or () if port.get("name") == port_name]
+        ports: list[int] = [
+            port["port"] for port in part.get("ports") or () if port.get("name") == port_name and port.get("port")
+        ]
         for endpoint in (part.get("endpoints") or ()) if ports else ():
             target = endpoint.get("targetRef") or {}
             conditions = endpoint.get("conditions") or {}
-            address = endpoint["addresses"][0]
+            address = next(iter(endpoint.get("addresses") or ()), None)
+            if address is None:
+                continue
             pod = Pod(
                 uid=target.get("uid") or address,
                 name=target.get("name") or address,

@@ -104,7 +104,8 @@ class Pusher:
                 await self._turn(follower)
                 follower.state.problem, follower.state.settling, failures = None, False, 0
                 wait = ASK_SECONDS
-            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError, TypeError) as error:
+            except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError, AttributeError) as error:
+                # The last ones are an answer that is none of the app's, whatever listens there.
                 follower.state.problem = str(error) or type(error).__name__
                 follower.state.settling = self._clock() - follower.state.since < SETTLE_SECONDS
                 wait = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
@@ -120,10 +121,13 @@ class Pusher:
             return
         state = follower.state
         if state.sequence != published.sequence or follower.asks:
-            found = await self._json("GET", f"{state.pod.base_url}/internal/configuration") if follower.asks else {}
-            if (found.get("origin"), found.get("revision")) != (published.document.origin, published.document.revision):
-                found = await self._json("PUT", f"{state.pod.base_url}/internal/configuration", published.token)
-            state.sequence, state.rejected = found["sequence"], _rejections(found["rejected"])
+            url, document = f"{state.pod.base_url}/internal/configuration", published.document
+            found = await self._json("GET", url) if follower.asks else {}
+            wanted = (document.origin, document.sequence, document.revision)
+            # An earlier sequence is taken anew though its content is the same: what is new since waits for the later.
+            if (found.get("origin"), found.get("sequence"), found.get("revision")) != wanted:
+                found = await self._json("PUT", url, published.token)
+            state.sequence, state.rejected = _sequence(found), _rejections(found["rejected"])
         follower.asks = True
         if not follower.wake.is_set():
             await self._ask_wellbeing(follower)
@@ -167,6 +171,13 @@ async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:
     if response.status != _OK:
         raise ValueError(f"{response.status}: {answer.get('detail') or answer.get('title')}")
     return answer
+
+
+def _sequence(found: dict[str, Any]) -> int:
+    sequence = found["sequence"]
+    if not isinstance(sequence, int):
+        raise ValueError("the answer names no sequence")  # noqa: TRY004  as above
+    return sequence
 
 
 def _rejections(found: list[dict[str, Any]]) -> dict[str, Rejection]:

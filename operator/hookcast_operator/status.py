@@ -82,10 +82,10 @@ class StatusWriter:
         self._wake.set()
 
     def look(self, uids: Iterable[str]) -> None:
-        """Has these looked at now; fresh ones at their time."""
+        """Has these looked at now; fresh ones at their time, and at once when that is past."""
         now = self._clock()
         for uid in uids:
-            if uid not in self._fresh:
+            if uid not in self._fresh or uid not in self._due:
                 self._due[uid] = now
         self._wake.set()
 
