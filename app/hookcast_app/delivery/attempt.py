@@ -78,8 +78,8 @@ class Attempts:
 
 def _line(endpoint: Endpoint, number: int, at: int, duration_ms: int, answer: Answer | AttemptFailed) -> Attempt:
     if isinstance(answer, AttemptFailed):
-        return Attempt(number, at, duration_ms, reason=answer.reason, detail=endpoint.redact(answer.detail))
-    head = endpoint.redact(answer.head.decode(errors="replace"))
+        return Attempt(number, at, duration_ms, reason=answer.reason, detail=endpoint.redact(answer.detail.encode()))
+    head = endpoint.redact(answer.head) if answer.head else ""
     good = 200 <= answer.status < 300  # noqa: PLR2004  the class of status codes
     reason = None if good else Reason.GONE if answer.status == 410 else Reason.BAD_STATUS  # noqa: PLR2004
     return Attempt(number, at, duration_ms, answer.status, reason, head=head)
