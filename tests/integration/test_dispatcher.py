@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from hookcast_app.configuration import CurrentConfiguration
@@ -20,11 +21,11 @@ from hookcast_app.events import Stored
 from hookcast_app.events.store import EventStore, Publication
 from hookcast_app.outgoing import HttpClient
 from hookcast_app.redis import Keys
-from hookcast_core.configuration import Configuration, Entry
+from hookcast_core.configuration import Configuration, Entry, SigningKey
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import Unavailable
 from hookcast_core.subscription import Subscription
-from tests.support.app import eventually
+from tests.support.app import SIGNING_SECRET, eventually
 from tests.support.receiver import Receiver, Reply
 
 KEYS = Keys()
@@ -63,7 +64,7 @@ class HeldAttempts(Attempts):
         self.begun: list[str] = []
         self.go = asyncio.Event()
 
-    async def make(self, target: Target, delivery: Loaded) -> Attempted:  # noqa: ARG002  the real one's signature
+    async def make(self, target: Target, delivery: Loaded, now_ms: int) -> Attempted:  # noqa: ARG002  the real one's signature
         self.begun.append(delivery.ref)
         await self.go.wait()
         attempt = Attempt(1, 0, 1, 200)
@@ -81,7 +82,8 @@ def configuration(url: str, **delivery: object) -> CurrentConfiguration:
     current = CurrentConfiguration()
     content = {"endpoint": {"url": url}, "events": {"types": ["*"]}, "delivery": delivery}
     spec = Subscription.model_validate(content)
-    entry = Entry(uid="u", generation=1, namespace="d", name="n", source="files", spec=spec, url=url)
+    keys = (SigningKey(algorithm="HMAC", secret=SecretStr(SIGNING_SECRET)),)
+    entry = Entry(uid="u", generation=1, namespace="d", name="n", source="files", spec=spec, url=url, signing_keys=keys)
     current.swap(Configuration(sequence=1, entries=(entry,)))
     return current
 

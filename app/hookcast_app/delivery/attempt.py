@@ -49,10 +49,10 @@ class Attempts:
         self._clock = clock
         self._random = random
 
-    async def make(self, target: Target, delivery: Loaded) -> Attempted:
-        """Sends one request and decides what follows. Never raises but on cancellation."""
+    async def make(self, target: Target, delivery: Loaded, now_ms: int) -> Attempted:
+        """Sends one request, signed at `now_ms`, and decides what follows. Never raises but on cancellation."""
         number = delivery.record.made + 1
-        now_ms, started = self._clock(), time.perf_counter()
+        started = time.perf_counter()
         answer = await self._send(target, delivery, number, now_ms)
         duration_ms = round((time.perf_counter() - started) * 1000)
         outcome = after_attempt(number, answer, target.retry, self._clock(), self._random)

@@ -336,11 +336,12 @@ class Dispatcher:
         self._feed(lane)
 
     async def _attempt(self, lane: Lane, delivery: Loaded) -> None:
-        target = self._targets.target(lane.uid)
+        now_ms = self._clock()
+        target = self._targets.target(lane.uid, now_ms)
         if target is None:
             lane.not_attempted()
             return
-        attempted = await self._attempts.make(target, delivery)
+        attempted = await self._attempts.make(target, delivery, now_ms)
         self._observe(lane.uid, attempted)
         if isinstance(attempted.outcome, Dead) and attempted.outcome.disables:
             await self._disable(lane, target.entry, attempted.outcome.reason)
