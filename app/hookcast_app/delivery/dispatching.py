@@ -102,7 +102,7 @@ class Dispatching:
 
     def check(self) -> str | None:
         """Readiness: whether lanes can be leased."""
-        return None if self._dispatcher.leasing else "the dispatcher has not reached Redis"
+        return self._dispatcher.check(asyncio.get_running_loop().time())
 
     def _observe(self, uid: str, attempted: Attempted) -> None:
         self.wellbeing.record(uid, attempted.outcome)
