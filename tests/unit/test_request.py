@@ -70,6 +70,19 @@ def test_the_headers_are_those_of_the_contract() -> None:
     }
 
 
+def test_no_data_has_no_media_type() -> None:
+    """With `format: Data` an event without data is an empty body, and says nothing of it."""
+    made = Event(id="7", source="/shop", type="order.created", time="t")
+    structured_form, data_at = structured(made)
+    record = stored(made, data_at, NOW, "corr-1")
+    endpoint = prepare(entry(format="Data"), "1")
+
+    payload, media_type = content(endpoint, record, structured_form)
+
+    assert payload == b""
+    assert "content-type" not in lines(request_headers(endpoint, record, "d", 1, NOW, media_type, payload))
+
+
 def test_every_key_in_force_signs_and_expired_ones_do_not() -> None:
     """During a rotation receivers with either key accept; afterwards only the new one's signature is there."""
     keys = (

@@ -114,7 +114,7 @@ def message_id(uid: str, event: Stored) -> str:
 
 
 def content(endpoint: Endpoint, event: Stored, body: bytes) -> tuple[bytes, str]:
-    """The exact bytes to send and their media type."""
+    """The exact bytes to send and their media type, empty where there is nothing to send."""
     return (body, "application/cloudevents+json") if endpoint.whole_event else data_of(event, body)
 
 
@@ -125,10 +125,10 @@ def request_headers(
     webhook_id = message_id(endpoint.uid, event)
     seconds = now_ms // 1000
     signature = _signature(endpoint, webhook_id, seconds, now_ms, payload)
+    content_type = f"content-type: {media_type}\r\n" if media_type else ""
     trace = f"traceparent: {event.traceparent}\r\n" if event.traceparent else ""
     return endpoint.headers + (
-        f"content-type: {media_type}\r\n"
-        f"webhook-id: {webhook_id}\r\nwebhook-timestamp: {seconds}\r\n{signature}"
+        f"{content_type}webhook-id: {webhook_id}\r\nwebhook-timestamp: {seconds}\r\n{signature}"
         f"x-hookcast-event: {event.type}\r\nx-hookcast-attempt: {attempt}\r\nx-hookcast-delivery: {delivery}\r\n"
         f"x-hookcast-hops: {event.hops + 1}\r\nx-correlation-id: {event.correlation_id}\r\n{trace}"
     ).encode("latin-1")

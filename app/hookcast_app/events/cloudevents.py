@@ -22,6 +22,7 @@ from hookcast_app.events.attributes import (
     check_extension_name,
     check_text,
     invalid,
+    is_json,
     split_channels,
 )
 from hookcast_app.events.models import Event, timestamp, uuid7
@@ -158,7 +159,7 @@ def _binary(media_type: str, content_type: str, headers: Mapping[str, str], body
         attributes["datacontenttype"] = content_type
     if not body:
         return attributes
-    if not media_type or media_type == "application/json" or media_type.endswith("+json"):
+    if not media_type or is_json(media_type):
         attributes["data"] = _decode(msgspec.json.Decoder(msgspec.Raw), body)
     else:
         attributes["data_base64"] = b64encode(body).decode()
