@@ -108,7 +108,10 @@ def _create(file: Path) -> bool:
 
 
 def _read(file: Path) -> GeneratedKeys:
-    mode = stat.S_IMODE(file.stat().st_mode)
+    kind = file.stat().st_mode
+    mode = stat.S_IMODE(kind)
+    if not stat.S_ISREG(kind):  # a pipe would be waited for
+        raise InvalidInput(Reason.DATA_DIR_UNUSABLE, "data_dir", f"{file} is no regular file; move it away")
     if mode & 0o077:
         _log.warning("others may read the generated keys", file=str(file), mode=f"{mode:04o}", fix=f"chmod 600 {file}")
     try:

@@ -1,11 +1,13 @@
 """uvicorn's HTTP protocol with bounds on what a client may send before there is a request.
 
 uvicorn on httptools takes a header line of any length (10 MB were accepted, as was a head that never ended) and waits
-for ever for the first request. It relies on undocumented parts of uvicorn 0.54: `test_server.py` says which.
+for ever for the first request. It also loses the body of a request that offers an upgrade which is not taken. It relies
+on undocumented parts of uvicorn 0.54: `test_server.py` says which.
 """
 
 from asyncio import Transport
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -31,7 +33,11 @@ class HttpServerState(ServerState):
 
 
 class HttpWire(HttpToolsProtocol):
-    """One connection. Refuses an endless head with 431 (RFC 6585, 5) and a slow one with 408 (RFC 9110, 15.5.9)."""
+    """One connection. Refuses an endless head with 431 (RFC 6585, 5) and a slow one with 408 (RFC 9110, 15.5.9).
+
+    Takes an upgrade to WebSocket and ignores every other (RFC 9110, 7.8): Java's and curl's clients offer h2c with any
+    request, its body included.
+    """
 
     server_state: HttpServerState
     _unparsed = 0
@@ -49,17 +55,59 @@ class HttpWire(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """For asyncio."""
         self._unparsed += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("Invalid HTTP request received.")
         if not self._is_answering():
             self.server_state.waiting.setdefault(self, self.loop.time())
         if self._unparsed > MAX_HEAD_BYTES:
             self.refuse(b"431 Request Header Fields Too Large", b"the request's headers are larger than 64 KiB")
 
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                    return
+                data = data[upgrade.args[0] :]
+                self._ignore_upgrade()
+            else:
+                return
+
+    def _ignore_upgrade(self) -> None:
+        """Reads the head again, without the offer: httptools takes what follows an offer for another protocol's."""
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
+        for name, value in self.headers:
+            if name != b"upgrade":
+                head += [name, b": ", value, b"\r\n"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.parser.feed_data(b"".join((*head, b"\r\n")))
+
+    def _should_upgrade(self) -> bool:
+        """Only a GET becomes a WebSocket (RFC 6455, 4.1)."""
+        return self.parser.get_method() == b"GET" and super()._should_upgrade()
+
+    def _is_offer(self) -> bool:
+        """Whether what was read is a head with an upgrade that is not taken; CONNECT is uvicorn's to refuse."""
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT" and not self._should_upgrade()
+
     def on_headers_complete(self) -> None:
         """For httptools: a request begins, or an upgrade."""
         self._unparsed = 0
         self.server_state.waiting.pop(self, None)
-        super().on_headers_complete()
+        if not self._is_offer():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """For httptools: a request ends, or an upgrade."""
+        if not self._is_offer():
+            super().on_message_complete()
 
     def on_body(self, body: bytes) -> None:
         """For httptools: what is body is bounded by whoever reads it."""

@@ -20,6 +20,8 @@ EMBEDDED = "embedded"
 """What stands for a URL where Redis is started with the app."""
 SCOPES = ("events:write", "subscriptions:write", "read", "realtime:publish", "admin")
 MIN_KEY_CHARACTERS = 16
+TEN_YEARS = 315_360_000
+"""Seconds. Redis refuses times beyond its own range, and in the middle of a script."""
 # Scheme, host (a name or an IPv6 address) and port, as RFC 6454 writes an origin; one slash behind it does no harm.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?/?", re.IGNORECASE | re.ASCII)
 
@@ -169,13 +171,13 @@ class Settings(BaseSettings):
     # Events and webhooks
     max_event_bytes: int = Field(default=262_144, ge=1_024, le=16_777_216)
     """A single event's body; a batch may have 16 times that."""
-    dedup_seconds: int = Field(default=86_400, ge=1)
+    dedup_seconds: int = Field(default=86_400, ge=1, le=TEN_YEARS)
     """How long the ids that publishers gave are remembered."""
-    retention_seconds: int = Field(default=259_200, ge=1)
+    retention_seconds: int = Field(default=259_200, ge=1, le=TEN_YEARS)
     """How long settled events and their attempts are kept (72 h)."""
-    dead_letter_retention_seconds: int = Field(default=2_592_000, ge=1)
+    dead_letter_retention_seconds: int = Field(default=2_592_000, ge=1, le=TEN_YEARS)
     """How long events with dead letters are kept (30 d)."""
-    deletion_grace_seconds: int = Field(default=600, ge=0)
+    deletion_grace_seconds: int = Field(default=600, ge=0, le=TEN_YEARS)
     """How long a subscription must have been gone before what waits for it is discarded: a file may be written anew,
     and another process may know of it already; mounted files were seen to trail by minutes."""
     egress_allow: CommaSeparated = ()

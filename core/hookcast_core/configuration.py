@@ -27,6 +27,10 @@ class SigningKey(_Part):
     secret: PlainSecret
     expires_at: int | None = None
 
+    def in_force(self, now_ms: int) -> bool:
+        """Whether requests sent then are signed with it."""
+        return self.expires_at is None or now_ms < self.expires_at
+
 
 class ClientCertificate(_Part):
     """What we present to an endpoint that asks: PEM texts, the chain beginning with our own, the key unencrypted."""
@@ -51,6 +55,10 @@ class Entry(_Part):
     client_certificate: ClientCertificate | None = None
     enabled_at: int | None = None
     """When its user asked for a disabled one to be enabled (epoch ms)."""
+
+    def can_sign(self, now_ms: int) -> bool:
+        """Whether a key is in force (epoch ms): nothing is sent without, for no receiver could verify it."""
+        return any(key.in_force(now_ms) for key in self.signing_keys)
 
 
 class SourceEntry(_Part):

@@ -67,6 +67,7 @@ class Reason(StrEnum):
     INVALID_RESPONSE = "InvalidResponse"
     BAD_STATUS = "BadStatus"
     GONE = "Gone"
+    NO_SIGNING_KEY = "NoSigningKey"
     ATTEMPTS_EXHAUSTED = "AttemptsExhausted"
     SUBSCRIPTION_DELETED = "SubscriptionDeleted"
 

@@ -10,7 +10,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MAX_SUBDOMAIN = 253
 
 REFUSED_HEADERS = frozenset(
-    {"host", "connection", "transfer-encoding", "te", "trailer", "upgrade", "expect", "traceparent"}
+    {"host", "connection", "transfer-encoding", "te", "trailer", "upgrade", "expect"}
+    | {"traceparent", "user-agent", "x-correlation-id", "x-hub-signature-256"}
 )
 """Headers that frame a request or that Hookcast sets itself."""
 REFUSED_PREFIXES = ("content-", "proxy-", "webhook-", "x-hookcast-")

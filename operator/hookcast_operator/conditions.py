@@ -133,6 +133,8 @@ def _delivering(judgement: Judgement, report: Report | None) -> Verdict:
         return Verdict("False", "Disabled", f"deliveries are disabled{why}; to enable them {fix}")
     if judgement.suspended:
         return Verdict("False", "Suspended", "deliveries wait while spec.suspend is true")
+    if report is not None and report.state == "NoSigningKey":
+        return Verdict("False", "NoSigningKey", "every signing key has expired; add one to spec.signing.keys")
     if report is None or report.outcome is None:
         return Verdict("Unknown", "NoDeliveriesYet", "no event was delivered yet")
     if report.state == "Delivering":

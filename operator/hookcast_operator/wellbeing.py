@@ -30,6 +30,10 @@ def report_of(found: Mapping[str, Any]) -> Report:
     )
 
 
+STOPPED = frozenset({"Disabled", "NoSigningKey"})
+"""States that every pod knows, whichever made the last attempt."""
+
+
 class Wellbeing:
     """The newest word on every subscription. Several pods may make its deliveries, one after the other."""
 
@@ -46,7 +50,7 @@ class Wellbeing:
         changed = []
         for report in reports:
             known = self._known.get(report.uid)
-            if known is None or known[0] in {pod, None} or report.state == "Disabled" or report.at > known[1].at:
+            if known is None or known[0] in {pod, None} or report.state in STOPPED or report.at > known[1].at:
                 self._known[report.uid] = (pod, report)
                 changed.append(report.uid)
         return changed

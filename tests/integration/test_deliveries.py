@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 from standardwebhooks import Webhook
@@ -228,6 +229,26 @@ async def test_suspend_holds_deliveries(app: RunningApp, receiver: Receiver) -> 
     await app.subscribe(receiver.url, suspend=False)
 
     await app.delivery(answer["id"], "delivered")
+
+
+async def test_nothing_is_sent_unsigned(app: RunningApp, receiver: Receiver) -> None:
+    """With every key expired deliveries wait, and the subscription says why; with another key they go out."""
+    expired = {"secretRef": {"name": "orders-signing", "key": "secret"}, "expiresAt": "2020-01-01T00:00:00Z"}
+    uid = await app.subscribe(receiver.url, signing={"keys": [expired]})
+    answer = await app.publish()
+    await app.delivery(answer["id"], "waiting")
+    shown = (await app.client.get(f"/api/v1/webhook-subscriptions/{uid}")).json()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app.application.admin), base_url="http://a") as admin:
+        health = (await admin.get("/internal/deliveries/health")).json()
+    assert shown["held"] == {"reason": "NoSigningKey"}
+    assert [(one["state"], one["reason"]) for one in health["deliveries"]] == [("NoSigningKey", "NoSigningKey")]
+    assert receiver.requests == []
+
+    await app.subscribe(receiver.url)
+
+    delivery = await app.delivery(answer["id"], "delivered")
+    assert [attempt["number"] for attempt in delivery["attempts"]] == [1]
+    assert (await app.client.get("/api/v1/webhook-subscriptions")).json()["items"][0]["held"] is None
 
 
 async def test_a_deleted_subscription_discards_what_waits(redis_url: str, tmp_path: Path, receiver: Receiver) -> None:

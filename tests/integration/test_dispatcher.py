@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from hookcast_app.configuration import CurrentConfiguration
@@ -18,13 +19,14 @@ from hookcast_app.delivery.store import FAR, Fetched, LaneStore, Loaded, Result,
 from hookcast_app.delivery.targets import Targets
 from hookcast_app.events import Stored
 from hookcast_app.events.store import EventStore, Publication
+from hookcast_app.health import PATIENCE_SECONDS
 from hookcast_app.outgoing import HttpClient
 from hookcast_app.redis import Keys
-from hookcast_core.configuration import Configuration, Entry
+from hookcast_core.configuration import Configuration, Entry, SigningKey
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import Unavailable
 from hookcast_core.subscription import Subscription
-from tests.support.app import eventually
+from tests.support.app import SIGNING_SECRET, eventually
 from tests.support.receiver import Receiver, Reply
 
 KEYS = Keys()
@@ -38,6 +40,7 @@ class FaultyStore(LaneStore):
     fail_before = 0
     fail_after = 0
     fail_load = 0
+    fail_due = 0
 
     async def turn(self, turns: Any) -> list[Fetched | None]:
         if self.fail_before:
@@ -48,6 +51,12 @@ class FaultyStore(LaneStore):
             self.fail_after -= 1
             raise Unavailable("after")
         return answer
+
+    async def due(self, limit: int, horizon_ms: int = 0) -> list[str]:
+        if self.fail_due:
+            self.fail_due -= 1
+            raise Unavailable("due")
+        return await super().due(limit, horizon_ms)
 
     async def load(self, wanted: Any) -> list[Loaded | None]:
         if self.fail_load:
@@ -63,7 +72,7 @@ class HeldAttempts(Attempts):
         self.begun: list[str] = []
         self.go = asyncio.Event()
 
-    async def make(self, target: Target, delivery: Loaded) -> Attempted:  # noqa: ARG002  the real one's signature
+    async def make(self, target: Target, delivery: Loaded, now_ms: int) -> Attempted:  # noqa: ARG002  the real one's signature
         self.begun.append(delivery.ref)
         await self.go.wait()
         attempt = Attempt(1, 0, 1, 200)
@@ -81,7 +90,8 @@ def configuration(url: str, **delivery: object) -> CurrentConfiguration:
     current = CurrentConfiguration()
     content = {"endpoint": {"url": url}, "events": {"types": ["*"]}, "delivery": delivery}
     spec = Subscription.model_validate(content)
-    entry = Entry(uid="u", generation=1, namespace="d", name="n", source="files", spec=spec, url=url)
+    keys = (SigningKey(algorithm="HMAC", secret=SecretStr(SIGNING_SECRET)),)
+    entry = Entry(uid="u", generation=1, namespace="d", name="n", source="files", spec=spec, url=url, signing_keys=keys)
     current.swap(Configuration(sequence=1, entries=(entry,)))
     return current
 
@@ -220,12 +230,31 @@ async def test_a_defect_in_one_attempt_stops_nothing(redis: Redis, publish: Publ
     assert b'"reason":"Internal"' in cast("bytes", await redis.hget(KEYS.event("a"), "d:u"))
 
 
+async def test_a_blip_of_redis_leaves_the_process_ready(redis: Redis) -> None:
+    """It is unready until Redis was reached once, and again when it has not been for as long as the watch allows."""
+    loop, store = asyncio.get_running_loop(), lane_store(redis)
+    store.fail_due = 1_000
+    async with dispatching(store, CurrentConfiguration()) as dispatcher:
+        await eventually(lambda: store.fail_due < 1_000)
+        assert dispatcher.check(loop.time()) is not None
+        store.fail_due = 0
+        dispatcher.look()
+        await eventually(lambda: dispatcher.check(loop.time()) is None)
+
+        store.fail_due = 1_000
+        dispatcher.look()
+        await eventually(lambda: store.fail_due < 1_000)
+
+        assert dispatcher.check(loop.time()) is None
+        assert dispatcher.check(loop.time() + PATIENCE_SECONDS) is not None
+
+
 async def test_a_lane_without_a_subscription_is_left_alone(redis: Redis, publish: Publish) -> None:
     """Nobody knows yet where its deliveries go: they wait, unleased."""
     await publish("a")
 
     async with dispatching(lane_store(redis), CurrentConfiguration()) as dispatcher:
-        await eventually(lambda: dispatcher.leasing)
+        await eventually(lambda: dispatcher.check(asyncio.get_running_loop().time()) is None)
         async with asyncio.timeout(10):
             while await lane_store(redis, "x").due(10):
                 await asyncio.sleep(0.02)

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from cloudevents.core.bindings.http import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
@@ -23,26 +24,31 @@ async def app(redis_url: str, tmp_path: Path) -> AsyncIterator[RunningApp]:
 
 @pytest.mark.parametrize("encode", [to_binary_event, to_structured_event])
 async def test_the_cloudevents_sdk_publishes(app: RunningApp, encode: object) -> None:
-    """Binary and structured, as the SDK makes them; extension attributes and data arrive."""
-    event = CloudEvent(
-        attributes={
-            "specversion": "1.0",
-            "id": "sdk-1",
-            "source": "/sdk",
-            "type": "order.created",
-            "channel": "orders",
-            "team": "shop",
-        },
-        data={"amount": 5},
-    )
-    message = encode(event)  # type: ignore[operator]
+    """Binary and structured, as the SDK makes them; attributes and data arrive, and again is a duplicate.
 
-    answer = await app.client.post("/api/v1/events", content=message.body, headers=message.headers)
+    The SDK fills in another time for each.
+    """
+    attributes = {
+        "specversion": "1.0",
+        "id": "sdk-1",
+        "source": "/sdk",
+        "type": "order.created",
+        "channel": "orders",
+        "team": "shop",
+    }
+
+    async def publish() -> httpx.Response:
+        message = encode(CloudEvent(attributes=attributes, data={"amount": 5}))  # type: ignore[operator]
+        return await app.client.post("/api/v1/events", content=message.body, headers=message.headers)
+
+    answer = await publish()
+    again = await publish()
     shown = await app.client.get("/api/v1/events/sdk-1", params={"source": "/sdk"})
 
     assert answer.status_code == 202, answer.text
     content = shown.json()["event"]
     assert (content["data"], content["team"], content["channel"]) == ({"amount": 5}, "shop", "orders")
+    assert again.json() == {"id": "sdk-1", "matched": 0, "duplicate": True}
 
 
 async def test_a_batch_is_answered_entry_by_entry(app: RunningApp) -> None:

@@ -179,6 +179,24 @@ async def test_a_forbidden_command_is_told_at_once(url: str, redis: Redis) -> No
     await client.aclose()
 
 
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01"])
+async def test_what_is_no_redis_is_told_at_once(answer: bytes) -> None:
+    """The URL names another server's port: waiting would not help."""
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(reply, "127.0.0.1", 0) as other:
+        client = create_redis(f"redis://127.0.0.1:{other.sockets[0].getsockname()[1]}")
+
+        with pytest.raises(InvalidInput, match="redis_url: what answers there is no Redis"):
+            await first_contact(client)
+
+        await client.aclose()
+
+
 async def test_a_server_that_is_only_starting_is_waited_for(tmp_path: Path) -> None:
     """Patience is bounded; then it is Unavailable."""
     client = create_redis(f"unix://{tmp_path}/nothing")

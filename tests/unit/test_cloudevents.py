@@ -114,6 +114,17 @@ def test_a_wrong_attribute_is_named(attributes: dict[str, object], field: str) -
     assert len(error.detail) > 10
 
 
+def test_a_repetition_may_have_another_time_and_trace() -> None:
+    """An SDK fills them in anew when the same event is published again; everything else must be the same."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0"
+    first = read({**CLOUD_EVENT, "time": "2026-01-31T12:00:00Z", "traceparent": trace + "0"}, STRUCTURED)
+    again = read({**CLOUD_EVENT, "time": "2026-01-31T12:00:01Z", "traceparent": trace + "1"}, STRUCTURED)
+    other = read({**CLOUD_EVENT, "subject": "2"}, STRUCTURED)
+
+    assert first.given == again.given
+    assert first.given != other.given
+
+
 def test_types_of_ours_are_reserved() -> None:
     """Nobody else can publish what looks like an event of Hookcast itself."""
     assert refusal({"type": "hookcast.task.failed"}).reason is Reason.RESERVED_TYPE
@@ -210,6 +221,24 @@ def test_binary_mode_takes_attributes_from_headers() -> None:
     assert event.data == b'{"amount": 5}'
     assert event.channels == ("orders",)
     assert event.datacontenttype == "application/json; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("header", "subject"),
+    [
+        ('"order 7"', "order 7"),
+        (r'"the \"big\" one \\ 100%25"', r'the "big" one \ 100%'),
+        ('the "big" one', 'the "big" one'),
+        ("%22order%22", '"order"'),
+        ('"open', '"open'),
+        ("100%2525", "100%25"),
+    ],
+)
+def test_header_values_are_unquoted_and_percent_decoded_once(header: str, subject: str) -> None:
+    """HTTP Protocol Binding, 3.1.3.2."""
+    event = read(b"", "", ce_specversion="1.0", ce_id="7", ce_source="/s", ce_type="a", ce_subject=header)
+
+    assert event.subject == subject
 
 
 def test_binary_mode_carries_other_content_as_base64() -> None:

@@ -5,6 +5,7 @@ import uuid
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,7 +62,26 @@ def test_an_event_without_data_has_none() -> None:
     body, data_at = structured(event)
 
     assert "data" not in json.loads(body)
-    assert data_of(stored(event, data_at, 0, ""), body) == (b"", "application/json")
+    assert data_of(stored(event, data_at, 0, ""), body) == (b"", "")
+
+
+@pytest.mark.parametrize(
+    ("media_type", "data", "alone"),
+    [
+        ("text/xml", r'"<a>\u00e9</a>"', "<a>é</a>"),
+        ("text/plain; charset=utf-8", r'"say \"hello\""', 'say "hello"'),
+        ("text/plain", "5", "5"),
+        ("application/json", '"a"', '"a"'),
+        ("application/vnd.shop+JSON; v=1", '"a"', '"a"'),
+    ],
+)
+def test_text_that_is_no_json_is_sent_as_it_is(media_type: str, data: str, alone: str) -> None:
+    """A JSON text carries it within an event; alone it has neither quotes nor escapes (JSON Event Format, 3.1.1)."""
+    event = Event(**BASE, data=data.encode(), datacontenttype=media_type)
+
+    body, data_at = structured(event)
+
+    assert data_of(stored(event, data_at, 0, ""), body) == (alone.encode(), media_type)
 
 
 def test_the_stored_record_survives_json() -> None:

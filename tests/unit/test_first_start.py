@@ -1,5 +1,6 @@
 """Keys for a first start: made once, private, and only where nobody set them."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -126,6 +127,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "data" / FILE).mkdir(parents=True)
 
     with pytest.raises(InvalidInput, match=FILE):
+        with_keys(settings(tmp_path), {})
+
+
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe would never give anything."""
+    (tmp_path / "data").mkdir()
+    os.mkfifo(tmp_path / "data" / FILE)
+
+    with pytest.raises(InvalidInput, match=r"keys\.json is no regular file; move it away"):
         with_keys(settings(tmp_path), {})
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookcast_app.outgoing.response import (
-    KEPT_BYTES,
+    HEAD_BYTES,
     MAX_BODY_BYTES,
     MAX_HEADER_BYTES,
     MAX_WIRE_BYTES,
@@ -214,7 +214,7 @@ def test_of_a_long_body_the_status_counts_and_the_rest_is_not_read(size: int) ->
     body = b"abcd" * (MAX_BODY_BYTES // 2)
     reader = read(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body, [size] * 1_000)
 
-    assert (reader.complete, reader.status, reader.head) == (True, 200, b"abcd" * (KEPT_BYTES // 4))
+    assert (reader.complete, reader.status, reader.head) == (True, 200, b"abcd" * (HEAD_BYTES // 4))
     assert not reader.keep_alive
 
 
@@ -223,7 +223,7 @@ def test_a_body_of_the_longest_size_keeps_the_connection() -> None:
     body = b"a" * MAX_BODY_BYTES
     reader = read(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body, [1_000] * 100)
 
-    assert (reader.complete, reader.keep_alive, len(reader.head)) == (True, True, KEPT_BYTES)
+    assert (reader.complete, reader.keep_alive, len(reader.head)) == (True, True, HEAD_BYTES)
 
 
 @pytest.mark.parametrize(

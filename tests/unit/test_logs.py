@@ -59,13 +59,14 @@ def test_a_line_is_json_with_a_utc_time_a_level_and_the_correlation_id() -> None
 
 
 def test_what_the_server_calls_an_error_but_is_none_is_left_out() -> None:
-    """An answer that we broke off, and a request that the server itself cancels; every other error is told."""
+    """An answer that we broke off, a request that the server itself cancels, text in no UTF-8; the rest is told."""
     stream = configured()
     log = logging.getLogger("uvicorn.error")
     stop = asyncio.CancelledError("Task cancelled, timeout graceful shutdown exceeded")
     for error in (stop, asyncio.CancelledError(), ValueError("told")):
         log.error("Exception in ASGI application\n", exc_info=error)
     log.error("ASGI callable returned without completing response.")
+    log.error("Invalid UTF-8 sequence received from client.", exc_info=UnicodeDecodeError("utf-8", b"", 0, 1, ""))
     log.error("ASGI callable returned without starting response.")
 
     told = [(line["event"].strip(), line.get("exception", "").rpartition("\n")[2]) for line in lines(stream)]

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
-from hookcast_app.delivery.request import content, message_id, prepare, request_headers
+from hookcast_app.delivery.request import KEPT_BYTES, content, message_id, prepare, request_headers
 from hookcast_app.events import Event, Stored
 from hookcast_app.events.encoding import stored, structured
 from hookcast_core.configuration import Entry, SigningKey
@@ -70,6 +70,19 @@ def test_the_headers_are_those_of_the_contract() -> None:
     }
 
 
+def test_no_data_has_no_media_type() -> None:
+    """With `format: Data` an event without data is an empty body, and says nothing of it."""
+    made = Event(id="7", source="/shop", type="order.created", time="t")
+    structured_form, data_at = structured(made)
+    record = stored(made, data_at, NOW, "corr-1")
+    endpoint = prepare(entry(format="Data"), "1")
+
+    payload, media_type = content(endpoint, record, structured_form)
+
+    assert payload == b""
+    assert "content-type" not in lines(request_headers(endpoint, record, "d", 1, NOW, media_type, payload))
+
+
 def test_every_key_in_force_signs_and_expired_ones_do_not() -> None:
     """During a rotation receivers with either key accept; afterwards only the new one's signature is there."""
     keys = (
@@ -122,10 +135,48 @@ def test_what_is_signed_is_what_is_sent(form: str) -> None:
     Webhook(SECRET).verify(payload, found)
 
 
-def test_secrets_are_redacted_from_what_is_kept() -> None:
-    """Signing keys and secret-looking header values that an endpoint sends back."""
-    endpoint = prepare(entry(headers=(("Authorization", "Bearer top-secret-value"), ("X-Team", "shop"))), "1")
+BASIC = b64encode("shop:päss-wörd".encode()).decode()
+CAPABILITY = "https://hooks.example/services/T012/B345?key=abc/def"
 
-    assert endpoint.redact(f"you sent Bearer top-secret-value and {SECRET}, shop") == (
-        "you sent [redacted] and [redacted], shop"
-    )
+
+def secret_url(url: str) -> Entry:
+    """An entry whose URL comes from a Secret."""
+    spec = {"endpoint": {"urlSecretRef": {"name": "a", "key": "url"}}, "events": {"types": ["*"]}}
+    return entry().model_copy(update={"url": url, "spec": Subscription.model_validate(spec)})
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said", "kept"),
+    [
+        (entry(headers=(("X-Key", "top-secret-value"), ("X-Team", "shop"))), "top-secret-value of shop", "# of shop"),
+        (entry(headers=(("Authorization", "Bearer top-secret"),)), "Bearer top-secret", "#"),
+        (entry(headers=(("Authorization", "Bearer top-secret"),)), 'got "top-secret"', 'got "#"'),
+        (entry(headers=(("Authorization", "Bearer top/secret"),)), '{"got":"top\\/secret"}', '{"got":"#"}'),
+        (entry(headers=(("Authorization", f"Basic {BASIC}"),)), f"{BASIC}: shop:päss-wörd, päss-wörd", "#: #, #"),
+        (entry(headers=(("Authorization", "Basic no-base-64!"),)), "no-base-64!", "#"),
+        (entry(headers=(("X-Key", "päss-wörd"),)), "päss-wörd".encode("latin-1"), "#"),
+        (entry(), f"{SECRET} and {SECRET.removeprefix('whsec_')}", "# and #"),
+        (entry(), "https://shop.example/hook", "https://shop.example/hook"),
+        (secret_url(CAPABILITY), f"no {CAPABILITY}", "no #"),
+        (secret_url(CAPABILITY), "POST /services/T012/B345?key=abc/def", "POST #"),
+        (secret_url(CAPABILITY), "no route /services/T012/B345, query key=abc/def", "no route #, query #"),
+        (secret_url(CAPABILITY), "\\/services\\/T012\\/B345", "#"),
+        (secret_url("https://hooks.example/hooks/é-secret"), "/hooks/%C3%A9-secret", "#"),
+    ],
+)
+def test_no_secret_of_an_endpoint_is_kept_of_its_answer(endpoint: Entry, said: str | bytes, kept: str) -> None:
+    """Neither keys, header values and what they are made of, nor a URL from a Secret or a part of it."""
+    said = said.encode() if isinstance(said, str) else said
+
+    assert prepare(endpoint, "1").redact(said) == kept.replace("#", "[redacted]")
+
+
+def test_a_secret_that_is_cut_is_hidden_whole() -> None:
+    """1 KiB of an answer is kept; of what begins in it and ends behind it nothing is shown, however often it comes."""
+    endpoint = prepare(entry(headers=(("Authorization", "Bearer " + "s" * 4_000),)), "1")
+
+    said = b"x" * (KEPT_BYTES - 100) + b"s" * 4_000 + b"y"
+
+    assert endpoint.redact(said) == "x" * (KEPT_BYTES - 100) + "[redacted]"
+    assert endpoint.redact((b"s" * 4_000 + b"x") * 2) == "[redacted]"
+    assert endpoint.redact(b"y" * 2_000) == "y" * KEPT_BYTES

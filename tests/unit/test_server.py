@@ -20,9 +20,10 @@ from hookcast_core.errors import InvalidInput, Reason
 def test_uvicorn_has_what_we_override() -> None:
     """Undocumented parts: another version must be looked at before it is taken."""
     assert version("uvicorn") == "0.54.0"
-    for name in ("connection_made", "connection_lost", "data_received", "on_headers_complete", "on_body"):
+    overridden = ("connection_made", "connection_lost", "data_received", "handle_websocket_upgrade", "_should_upgrade")
+    called = ("send_400_response", "_unset_keepalive_if_required")
+    for name in (*overridden, *called, "on_headers_complete", "on_body", "on_message_complete"):
         assert callable(getattr(HttpToolsProtocol, name))
-    assert callable(HttpToolsProtocol.handle_websocket_upgrade)
 
 
 def test_both_ports_listen_at_once() -> None:

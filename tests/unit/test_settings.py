@@ -50,6 +50,10 @@ def explained(**given: str) -> str:
         ("ALLOWED_ORIGINS", "*,secret.example", "HOOKCAST_ALLOWED_ORIGINS: entry 2 is no origin: write scheme://host"),
         ("ENCRYPTION_KEYS", f"{FERNET},secret", "HOOKCAST_ENCRYPTION_KEYS: key 2 is not a Fernet key: write 32"),
         ("REDIS_URL", "http://u:secret@h", "HOOKCAST_REDIS_URL: write `embedded`, or a URL that begins with redis://"),
+        ("DEDUP_SECONDS", "315360001", "HOOKCAST_DEDUP_SECONDS: Input should be less than or equal to 315360000"),
+        ("RETENTION_SECONDS", "1" + "0" * 18, "HOOKCAST_RETENTION_SECONDS: Input should be less than or equal"),
+        ("DEAD_LETTER_RETENTION_SECONDS", "1" + "0" * 12, "HOOKCAST_DEAD_LETTER_RETENTION_SECONDS: Input should be"),
+        ("DELETION_GRACE_SECONDS", "1" + "0" * 12, "HOOKCAST_DELETION_GRACE_SECONDS: Input should be less than"),
         ("JWT_SECRET_FILE", "/no/such/file", "HOOKCAST_JWT_SECRET_FILE: cannot read /no/such/file"),
     ],
 )

@@ -176,6 +176,9 @@ def test_a_wrong_value_is_refused_with_its_path(path: str, value: Any, field: st
         "Webhook-Id",
         "X-Hookcast-Event",
         "traceparent",
+        "User-Agent",
+        "X-Correlation-ID",
+        "X-Hub-Signature-256",
     ],
 )
 def test_headers_that_hookcast_sets_are_refused(name: str) -> None:

@@ -2,15 +2,22 @@
 
 from typing import Any
 
+from pydantic import SecretStr
+
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.targets import Disposition, Targets, fingerprint
-from hookcast_core.configuration import ClientCertificate, Configuration, Entry
+from hookcast_core.configuration import ClientCertificate, Configuration, Entry, SigningKey
 from hookcast_core.subscription import Subscription
+
+
+def signing_key(expires_at: int | None = None) -> SigningKey:
+    return SigningKey(algorithm="HMAC", secret=SecretStr("whsec_" + "k" * 44), expires_at=expires_at)
 
 
 def entry(uid: str = "u", **changes: Any) -> Entry:
     spec = {"endpoint": {"url": "https://shop.example"}, "events": {"types": ["*"]}, **changes.pop("spec", {})}
-    values = {"uid": uid, "generation": 1, "namespace": "d", "name": "n", "source": "files", **changes}
+    values = {"uid": uid, "generation": 1, "namespace": "d", "name": "n", "source": "files"}
+    values |= {"signing_keys": (signing_key(),)} | changes
     return Entry(**values, spec=Subscription.model_validate(spec), url="https://shop.example")
 
 
@@ -36,6 +43,19 @@ def test_a_subscription_in_force_is_delivered_unless_suspended() -> None:
     assert targets.disposition("s") is Disposition.HOLD
 
 
+def test_a_subscription_whose_keys_have_all_expired_is_held() -> None:
+    """From the very moment on: what is sent is signed at the time that was asked about."""
+    current, targets, clock = configured(entry(signing_keys=(signing_key(500), signing_key(1_000))))
+
+    assert targets.disposition("u") is Disposition.DELIVER
+    assert targets.target("u", 999) is not None
+    clock.now = 1_000
+    assert targets.disposition("u") is Disposition.HOLD
+    assert targets.target("u", 1_000) is None
+    current.swap(Configuration(sequence=2, entries=(entry(signing_keys=(signing_key(), signing_key(1_000))),)))
+    assert targets.disposition("u") is Disposition.DELIVER
+
+
 def test_a_deletion_discards_after_the_grace() -> None:
     """A file that is written anew is gone for a moment: nothing that waits may be thrown away for that."""
     current, targets, clock = configured(entry("u"))
@@ -51,7 +71,7 @@ def test_a_deletion_discards_after_the_grace() -> None:
     assert targets.disposition("u") is Disposition.HOLD
     clock.now += 60_000
     assert targets.disposition("u") is Disposition.DISCARD
-    assert targets.target("u") is None
+    assert targets.target("u", 0) is None
 
 
 def test_an_unknown_subscription_is_held_from_when_it_was_first_seen() -> None:
@@ -88,11 +108,11 @@ def test_without_any_configuration_everything_is_held() -> None:
 def test_a_target_is_prepared_once_for_each_configuration() -> None:
     """And anew when its subscription changes."""
     current, targets, _ = configured(entry("u"))
-    first = targets.target("u")
+    first = targets.target("u", 0)
 
-    assert targets.target("u") is first
+    assert targets.target("u", 0) is first
     current.swap(Configuration(sequence=2, entries=(entry("u", generation=2),)))
-    assert targets.target("u") is not first
+    assert targets.target("u", 0) is not first
 
 
 def test_tls_options_reach_the_client() -> None:
@@ -100,7 +120,7 @@ def test_tls_options_reach_the_client() -> None:
     certificate = ClientCertificate(chain="c", key="k")
     _, targets, _ = configured(entry("u", ca_certificate="ca", client_certificate=certificate))
 
-    target = targets.target("u")
+    target = targets.target("u", 0)
 
     assert target is not None
     tls = target.tls

@@ -67,11 +67,14 @@ def test_tokens_signed_with_a_private_key_are_verified_with_the_public_one(algor
         {"sub": "ann", "exp": None},
         {"sub": "ann", "exp": float("inf")},
         {"sub": "ann", "aud": "elsewhere"},
+        {"sub": "ann", "exp": 10**400},
+        {"sub": "\ud800"},
+        {"sub": "ann", "info": {"name": "\udc00"}},
         ["sub"],
     ],
 )
 def test_claims_that_do_not_hold_are_refused(claims: Any) -> None:
-    """`sub` must be a text; times must be times; an audience that we do not know is not us."""
+    """`sub` must be a text, of whole characters; times must be times; an audience that we do not know is not us."""
     payload = json.dumps(claims).encode()
     token = jwt.api_jws.encode(payload, SECRET, "HS256")
 

@@ -1,6 +1,5 @@
 """How endpoints are doing, as the operator asks for it."""
 
-from hookcast_app.delivery.models import Disabled
 from hookcast_app.delivery.outcome import Dead, Delivered, Later
 from hookcast_app.delivery.wellbeing import FAILURES, EndpointsWellbeing
 from hookcast_core.errors import Reason
@@ -62,13 +61,13 @@ def test_a_denied_address_has_a_state_of_its_own() -> None:
 def test_disabled_is_known_without_an_attempt() -> None:
     """After a restart nothing is attempted for a disabled subscription; enabling it is a change too."""
     found = wellbeing()
-    found.disabled({"a": Disabled(Reason.GONE, "f", 1)})
+    found.stopped({"a": ("Disabled", Reason.GONE)})
     assert states(found) == {"a": "Disabled"}
     cursor = found.since(None).cursor
-    found.disabled({"a": Disabled(Reason.GONE, "f", 1)})
+    found.stopped({"a": ("Disabled", Reason.GONE)})
     assert states(found, cursor) == {}
 
-    found.disabled({})
+    found.stopped({})
 
     assert states(found, cursor) == {"a": "Delivering"}
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import SecretStr
@@ -64,15 +65,11 @@ class TokenVerifier:
         audience is not for us (RFC 7519, 4.1.3).
         """
         try:
-            claims = self._claims(token)
+            return _identity(self._claims(token))
         except jwt.ExpiredSignatureError as error:
             raise TokenExpired("the token has expired") from error
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise TokenInvalid("the token is not valid here") from error
-        if not isinstance(claims["sub"], str) or not claims["sub"]:
-            raise TokenInvalid("the token's sub is no text")
-        expires_at = float(claims["exp"]) if "exp" in claims else None
-        return Identity(user=claims["sub"], expires_at=expires_at, info=claims.get("info"))
 
     def _claims(self, token: str) -> dict[str, Any]:
         # The header is read only to pick among the keys; `algorithms` below is what decides.
@@ -89,6 +86,15 @@ class TokenVerifier:
             options={"require": self._required, "verify_iat": False},
         )
         return claims
+
+
+def _identity(claims: dict[str, Any]) -> Identity:
+    """What valid claims say. Raises TokenInvalid, and whatever is raised by values that cannot be sent to others."""
+    user, info = claims["sub"], claims.get("info")
+    if not isinstance(user, str) or not user:
+        raise TokenInvalid("the token's sub is no text")
+    msgspec.json.encode((user, info))  # half of a surrogate pair cannot be
+    return Identity(user, float(claims["exp"]) if "exp" in claims else None, info)
 
 
 def _checked_algorithms(names: tuple[str, ...]) -> list[str]:

@@ -49,10 +49,10 @@ class Attempts:
         self._clock = clock
         self._random = random
 
-    async def make(self, target: Target, delivery: Loaded) -> Attempted:
-        """Sends one request and decides what follows. Never raises but on cancellation."""
+    async def make(self, target: Target, delivery: Loaded, now_ms: int) -> Attempted:
+        """Sends one request, signed at `now_ms`, and decides what follows. Never raises but on cancellation."""
         number = delivery.record.made + 1
-        now_ms, started = self._clock(), time.perf_counter()
+        started = time.perf_counter()
         answer = await self._send(target, delivery, number, now_ms)
         duration_ms = round((time.perf_counter() - started) * 1000)
         outcome = after_attempt(number, answer, target.retry, self._clock(), self._random)
@@ -78,8 +78,8 @@ class Attempts:
 
 def _line(endpoint: Endpoint, number: int, at: int, duration_ms: int, answer: Answer | AttemptFailed) -> Attempt:
     if isinstance(answer, AttemptFailed):
-        return Attempt(number, at, duration_ms, reason=answer.reason, detail=endpoint.redact(answer.detail))
-    head = endpoint.redact(answer.head.decode(errors="replace"))
+        return Attempt(number, at, duration_ms, reason=answer.reason, detail=endpoint.redact(answer.detail.encode()))
+    head = endpoint.redact(answer.head) if answer.head else ""
     good = 200 <= answer.status < 300  # noqa: PLR2004  the class of status codes
     reason = None if good else Reason.GONE if answer.status == 410 else Reason.BAD_STATUS  # noqa: PLR2004
     return Attempt(number, at, duration_ms, answer.status, reason, head=head)

@@ -15,6 +15,7 @@ from hookcast_app.delivery.outcome import Dead
 from hookcast_app.delivery.pace import Pace
 from hookcast_app.delivery.store import FAR, Fetched, LaneStore, Loaded, Result, Turn
 from hookcast_app.delivery.targets import Disposition, Targets, fingerprint
+from hookcast_app.health import PATIENCE_SECONDS
 from hookcast_core.configuration import Entry
 from hookcast_core.errors import Reason, Unavailable
 
@@ -67,7 +68,7 @@ class Dispatcher:
         self._paused = False
         self._tasks: asyncio.TaskGroup | None = None
         self.counts: Counter[str] = Counter()
-        self.leasing = False
+        self._polled_at: float | None = None
         self._told: str | None = None
         configuration.listen(self._changed)
 
@@ -80,6 +81,12 @@ class Dispatcher:
     def in_flight(self) -> int:
         """How many attempts are under way."""
         return sum(lane.in_flight for lane in self._lanes.values())
+
+    def check(self, now: float) -> str | None:
+        """Why, at loop time `now`, no lanes can be leased, or None. As patient as the watch of Redis is."""
+        if self._polled_at is None or now - self._polled_at > PATIENCE_SECONDS:
+            return "the dispatcher has not reached Redis"
+        return None
 
     # What others tell it
 
@@ -163,9 +170,9 @@ class Dispatcher:
             try:
                 for uid in await self._store.due(10_000 if horizon else 500, horizon):
                     self.wake(uid)
-                horizon, self.leasing = horizon if self._paused else 0, True
+                horizon = horizon if self._paused else 0
+                self._polled_at = asyncio.get_running_loop().time()
             except Unavailable as error:
-                self.leasing = False
                 self._unavailable(error)
             self._tend(asyncio.get_running_loop().time())
             try:
@@ -350,11 +357,12 @@ class Dispatcher:
         self._feed(lane)
 
     async def _attempt(self, lane: Lane, delivery: Loaded) -> None:
-        target = self._targets.target(lane.uid)
+        now_ms = self._clock()
+        target = self._targets.target(lane.uid, now_ms)
         if target is None:
             lane.not_attempted()
             return
-        attempted = await self._attempts.make(target, delivery)
+        attempted = await self._attempts.make(target, delivery, now_ms)
         self._observe(lane.uid, attempted)
         if isinstance(attempted.outcome, Dead) and attempted.outcome.disables:
             await self._disable(lane, target.entry, attempted.outcome.reason)

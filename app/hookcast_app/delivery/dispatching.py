@@ -15,12 +15,13 @@ from hookcast_app.delivery.outcome import Dead, Delivered, Later
 from hookcast_app.delivery.signals import Signals
 from hookcast_app.delivery.store import LaneStore
 from hookcast_app.delivery.targets import Targets
-from hookcast_app.delivery.wellbeing import Changes, EndpointsWellbeing
+from hookcast_app.delivery.wellbeing import Changes, EndpointsWellbeing, Stopped
 from hookcast_app.observability import Metrics
 from hookcast_app.outgoing import HttpClient
 from hookcast_app.redis import Keys
 from hookcast_app.settings import Settings
 from hookcast_core.egress import EgressPolicy
+from hookcast_core.errors import Reason
 
 LEASE_SECONDS = 30.0
 EMBEDDED_TOKEN = "embedded"  # noqa: S105  the name of a lease's holder
@@ -53,6 +54,7 @@ class Dispatching:
             dead_letter_retention_seconds=settings.dead_letter_retention_seconds,
         )
         self._metrics = metrics
+        self._clock = clock
         self._configuration = configuration
         self._history = History(redis, keys)
         self.wellbeing = EndpointsWellbeing(secrets.token_hex(8), clock)
@@ -84,7 +86,13 @@ class Dispatching:
 
     async def changes(self, cursor: str | None) -> Changes:
         """How endpoints are doing: what changed since `cursor`. Raises Unavailable if Redis does not answer."""
-        self.wellbeing.disabled(await self._history.disabled())
+        stopped: dict[str, Stopped] = {
+            uid: ("NoSigningKey", Reason.NO_SIGNING_KEY)
+            for uid, entry in self._configuration.entries.items()
+            if not entry.can_sign(self._clock())
+        }
+        disabled = await self._history.disabled()
+        self.wellbeing.stopped(stopped | {uid: ("Disabled", one.reason) for uid, one in disabled.items()})
         self.wellbeing.keep(self._configuration.entries.keys())
         return self.wellbeing.since(cursor)
 
@@ -101,7 +109,7 @@ class Dispatching:
 
     def check(self) -> str | None:
         """Readiness: whether lanes can be leased."""
-        return None if self._dispatcher.leasing else "the dispatcher has not reached Redis"
+        return self._dispatcher.check(asyncio.get_running_loop().time())
 
     def _observe(self, uid: str, attempted: Attempted) -> None:
         self.wellbeing.record(uid, attempted.outcome)

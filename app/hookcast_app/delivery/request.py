@@ -3,8 +3,11 @@
 Follows Standard Webhooks, "Webhook Scheme": headers webhook-id, webhook-timestamp, webhook-signature over exact bytes.
 """
 
-from base64 import b32encode
-from dataclasses import dataclass
+import re
+from base64 import b32encode, b64decode
+from binascii import Error as Base64Error
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from hookcast_app.events import Stored, data_of
@@ -12,8 +15,11 @@ from hookcast_core.configuration import Entry
 from hookcast_core.egress import Url, parse_url
 from hookcast_core.signing import Key, github_signature, parse_secret, sign
 
-REDACTED = "[redacted]"
+REDACTED = b"[redacted]"
+KEPT_BYTES = 1_024
+"""Of an answer's body."""
 _SHORTEST_SECRET = 8
+_HIDDEN = re.compile(b"\xff+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +45,26 @@ class Endpoint:
     whole_event: bool
     github: bool
     timeout_ms: int
-    secrets: tuple[str, ...]
+    secrets: tuple[bytes, ...] = field(repr=False)
 
-    def redact(self, text: str) -> str:
-        """`text` without any secret of this endpoint that its receiver may have sent back."""
+    def redact(self, answer: bytes) -> str:
+        """The first KiB of what a receiver said, without any secret of this endpoint that it may have sent back.
+
+        A secret that begins within it is found as far as it is in `answer`. It is hidden first, byte for byte and by
+        what no UTF-8 has, and cut then, so that no part of one is left.
+        """
         for secret in self.secrets:
-            text = text.replace(secret, REDACTED)
-        return text
+            answer = answer.replace(secret, b"\xff" * len(secret))
+        return _HIDDEN.sub(REDACTED, answer[:KEPT_BYTES]).decode(errors="replace")
 
 
 def prepare(entry: Entry, version: str) -> Endpoint:
     """Everything about an endpoint's requests that one configuration fixes. The entry has been validated."""
     lines = [("user-agent", f"Hookcast/{version}"), *entry.headers]
-    secrets = [value for _, value in entry.headers if len(value) >= _SHORTEST_SECRET]
-    secrets += [key.secret.get_secret_value() for key in entry.signing_keys]
+    url = parse_url(entry.url)
     return Endpoint(
         uid=entry.uid,
-        url=parse_url(entry.url),
+        url=url,
         headers="".join(f"{name}: {value}\r\n" for name, value in lines).encode("latin-1"),
         keys=tuple(
             PreparedKey(parse_secret(key.secret.get_secret_value()), key.expires_at) for key in entry.signing_keys
@@ -63,8 +72,39 @@ def prepare(entry: Entry, version: str) -> Endpoint:
         whole_event=entry.spec.format == "CloudEvents",
         github=entry.spec.signing.scheme == "GitHub",
         timeout_ms=entry.spec.delivery.timeout,
-        secrets=tuple(secrets),
+        secrets=_spellings(_secrets(entry, url)),
     )
+
+
+def _secrets(entry: Entry, url: Url) -> Iterator[str]:
+    """What a receiver may send back and readers of the attempt log may not see, and the parts that give it away."""
+    for key in entry.signing_keys:
+        text = key.secret.get_secret_value()
+        yield from (text, text.partition("_")[2])
+    for _, value in entry.headers:
+        scheme, _, credentials = value.partition(" ")
+        yield from (value, credentials)
+        if scheme.lower() == "basic":
+            pair = _pair(credentials)
+            yield from (pair, pair.partition(":")[2])
+    if entry.spec.endpoint.url_secret_ref is not None:
+        yield from (entry.url, str(url), url.target, *url.target.split("?", 1))
+
+
+def _pair(credentials: str) -> str:
+    """The user and password of RFC 7617, section 2, or nothing."""
+    try:
+        return b64decode(credentials).decode()
+    except (Base64Error, ValueError):
+        return ""
+
+
+def _spellings(secrets: Iterator[str]) -> tuple[bytes, ...]:
+    """Each in the encodings that a receiver may use, also as JSON with escaped slashes; the longest first."""
+    long_enough = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+    texts = long_enough | {secret.replace("/", "\\/") for secret in long_enough}
+    found = {text.encode() for text in texts} | {text.encode("latin-1", "replace") for text in texts}
+    return tuple(sorted(found, key=len, reverse=True))
 
 
 def message_id(uid: str, event: Stored) -> str:
@@ -74,7 +114,7 @@ def message_id(uid: str, event: Stored) -> str:
 
 
 def content(endpoint: Endpoint, event: Stored, body: bytes) -> tuple[bytes, str]:
-    """The exact bytes to send and their media type."""
+    """The exact bytes to send and their media type, empty where there is nothing to send."""
     return (body, "application/cloudevents+json") if endpoint.whole_event else data_of(event, body)
 
 
@@ -85,10 +125,10 @@ def request_headers(
     webhook_id = message_id(endpoint.uid, event)
     seconds = now_ms // 1000
     signature = _signature(endpoint, webhook_id, seconds, now_ms, payload)
+    content_type = f"content-type: {media_type}\r\n" if media_type else ""
     trace = f"traceparent: {event.traceparent}\r\n" if event.traceparent else ""
     return endpoint.headers + (
-        f"content-type: {media_type}\r\n"
-        f"webhook-id: {webhook_id}\r\nwebhook-timestamp: {seconds}\r\n{signature}"
+        f"{content_type}webhook-id: {webhook_id}\r\nwebhook-timestamp: {seconds}\r\n{signature}"
         f"x-hookcast-event: {event.type}\r\nx-hookcast-attempt: {attempt}\r\nx-hookcast-delivery: {delivery}\r\n"
         f"x-hookcast-hops: {event.hops + 1}\r\nx-correlation-id: {event.correlation_id}\r\n{trace}"
     ).encode("latin-1")

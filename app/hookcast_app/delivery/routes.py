@@ -119,7 +119,7 @@ class Reads:
         """The subscriptions in force, and what is wrong with those that are not."""
         entries = sorted(self._configuration.entries.values(), key=lambda entry: (entry.namespace, entry.name))
         disabled = await self._history.disabled()
-        items = [_shown_subscription(entry, disabled.get(entry.uid)) for entry in entries]
+        items = [_shown_subscription(entry, disabled.get(entry.uid), self._clock()) for entry in entries]
         return _json({"items": items, "problems": self._configuration.problems})
 
     async def subscription(self, uid: str) -> Response:
@@ -127,7 +127,7 @@ class Reads:
         entry = self._configuration.entries.get(uid)
         if entry is None:
             raise _not_found("subscription", "no subscription of this UID is in force")
-        return _json(_shown_subscription(entry, (await self._history.disabled()).get(uid)))
+        return _json(_shown_subscription(entry, (await self._history.disabled()).get(uid), self._clock()))
 
     async def _of_event(self, event: str, source: str, subscription: str | None, status: Place | None) -> Response:
         known = await self._history.event(event)
@@ -177,7 +177,7 @@ class Reads:
         return [each for each in shown if status is None or each["status"] == status.value]
 
 
-def _shown_subscription(entry: Entry, disabled: Disabled | None) -> dict[str, object]:
+def _shown_subscription(entry: Entry, disabled: Disabled | None, now_ms: int) -> dict[str, object]:
     """A subscription as its user wrote it: references to Secrets, never what is in them."""
     return {
         "uid": entry.uid,
@@ -186,6 +186,7 @@ def _shown_subscription(entry: Entry, disabled: Disabled | None) -> dict[str, ob
         "source": entry.source,
         "generation": entry.generation,
         "disabled": {"reason": disabled.reason, "at": timestamp(disabled.at)} if disabled else None,
+        "held": None if entry.can_sign(now_ms) else {"reason": Reason.NO_SIGNING_KEY},
         "spec": entry.spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
     }
 

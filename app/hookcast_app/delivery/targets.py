@@ -48,17 +48,18 @@ class Targets:
 
         A subscription that is missing may be newer than this process's configuration, its document may be broken, or
         its file may just be written anew: its deliveries are held until it has been missing for the grace from a
-        configuration without problems.
+        configuration without problems. One whose keys have all expired is held until it has another.
         """
         entry = self._configuration.entries.get(uid)
         if entry is not None:
-            return Disposition.HOLD if entry.spec.suspend else Disposition.DELIVER
+            is_held = entry.spec.suspend or not entry.can_sign(self._clock())
+            return Disposition.HOLD if is_held else Disposition.DELIVER
         missing_ms = self._clock() - self._missing_since.setdefault(uid, self._clock())
         gone = self._configuration.complete and missing_ms >= self._grace_ms
         return Disposition.DISCARD if gone else Disposition.HOLD
 
-    def target(self, uid: str) -> Target | None:
-        """The target of a lane that is to be delivered, or None if there is none (any more)."""
+    def target(self, uid: str, now_ms: int) -> Target | None:
+        """The target of a lane whose requests are signed at `now_ms`, or None if there is none (any more)."""
         target = self._prepared.get(uid)
         entry = self._configuration.entries.get(uid)
         if target is None and entry is not None:
@@ -66,7 +67,7 @@ class Targets:
                 target = self._prepared[uid] = Target(entry, prepare(entry, self._version), _tls(entry))
             except Exception:  # noqa: BLE001  one subscription must not stop the others
                 _log.exception("subscription.defect", subscription=uid)
-        return target
+        return target if target is not None and target.entry.can_sign(now_ms) else None
 
 
 def fingerprint(entry: Entry) -> str:

@@ -9,11 +9,12 @@ from typing import Literal
 
 import msgspec
 
-from hookcast_app.delivery.models import Disabled
 from hookcast_app.delivery.outcome import Dead, Delivered, Outcome
 from hookcast_core.errors import Reason
 
-State = Literal["Delivering", "Failing", "Disabled", "EgressDenied"]
+State = Literal["Delivering", "Failing", "Disabled", "EgressDenied", "NoSigningKey"]
+Stopped = tuple[State, Reason]
+"""Why nothing is attempted."""
 FAILURES = 3
 """Attempts in a row that must fail before an endpoint counts as failing; one is no news."""
 
@@ -27,7 +28,7 @@ class Last(msgspec.Struct, frozen=True):
 
 
 class Wellbeing(msgspec.Struct, frozen=True):
-    """What is known of one subscription. `last` is None where only its being disabled is known."""
+    """What is known of one subscription. `last` is None where only why nothing is attempted is known."""
 
     uid: str
     state: State
@@ -43,14 +44,14 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class _Known:
-    __slots__ = ("change", "disabled", "failures", "last", "state")
+    __slots__ = ("change", "failures", "last", "state", "stopped")
 
     def __init__(self) -> None:
         self.change = 0
         self.failures = 0
         self.last: Last | None = None
         self.state: State = "Delivering"
-        self.disabled: Reason | None = None
+        self.stopped: Stopped | None = None
 
 
 class EndpointsWellbeing:
@@ -82,14 +83,13 @@ class EndpointsWellbeing:
             self._changed(known)
         known.state = state
 
-    def disabled(self, disabled: Mapping[str, Disabled]) -> None:
-        """Takes which subscriptions are disabled, all of them."""
-        for uid in disabled.keys() - self._known.keys():
+    def stopped(self, stopped: Mapping[str, Stopped]) -> None:
+        """Takes for which subscriptions nothing is attempted, all of them."""
+        for uid in stopped.keys() - self._known.keys():
             self._known[uid] = _Known()
         for uid, known in self._known.items():
-            reason = disabled[uid].reason if uid in disabled else None
-            if reason != known.disabled:
-                known.disabled = reason
+            if stopped.get(uid) != known.stopped:
+                known.stopped = stopped.get(uid)
                 self._changed(known)
 
     def keep(self, uids: Collection[str]) -> None:
@@ -116,6 +116,6 @@ def _failing(before: State, reason: Reason, *, is_sure: bool) -> State:
 
 
 def _shown(uid: str, known: _Known) -> Wellbeing:
-    if known.disabled is not None:
-        return Wellbeing(uid, "Disabled", known.disabled, known.last)
+    if known.stopped is not None:
+        return Wellbeing(uid, *known.stopped, known.last)
     return Wellbeing(uid, known.state, known.last.reason if known.last else None, known.last)

@@ -82,6 +82,12 @@ def check_media_type(field: str, value: str) -> str:
     return value
 
 
+def is_json(media_type: str) -> bool:
+    """Whether content of that type is JSON (RFC 6839, 3.1); parameters do not matter."""
+    subtype = media_type.partition(";")[0].strip().lower().rpartition("/")[2]
+    return subtype == "json" or subtype.endswith("+json")
+
+
 def check_traceparent(field: str, value: str) -> str:
     """W3C Trace Context, 3.2."""
     if not _TRACEPARENT.fullmatch(value):

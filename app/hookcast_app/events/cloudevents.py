@@ -5,6 +5,7 @@ parsed and written again: what the publisher wrote is what receivers get.
 """
 
 import binascii
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from hookcast_app.events.attributes import (
     check_extension_name,
     check_text,
     invalid,
+    is_json,
     split_channels,
 )
 from hookcast_app.events.models import Event, timestamp, uuid7
@@ -38,6 +40,8 @@ _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 _VALUE = msgspec.json.Decoder(str | int | bool | None)
 _SPECVERSION = "1.0"
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+"""RFC 9110, 5.6.4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,20 +153,24 @@ def _value(name: str, raw: msgspec.Raw) -> str | int | bool | None:
 
 
 def _binary(media_type: str, content_type: str, headers: Mapping[str, str], body: bytes) -> Attributes:
-    attributes: Attributes = {
-        name[3:]: unquote(value, errors="replace") for name, value in headers.items() if name.startswith("ce-")
-    }
+    attributes: Attributes = {name[3:]: _unescaped(value) for name, value in headers.items() if name.startswith("ce-")}
     if "datacontenttype" in attributes or "data" in attributes:
         raise invalid("ce-data", "in binary mode the body is the data and Content-Type its datacontenttype")
     if content_type:
         attributes["datacontenttype"] = content_type
     if not body:
         return attributes
-    if not media_type or media_type == "application/json" or media_type.endswith("+json"):
+    if not media_type or is_json(media_type):
         attributes["data"] = _decode(msgspec.json.Decoder(msgspec.Raw), body)
     else:
         attributes["data_base64"] = b64encode(body).decode()
     return attributes
+
+
+def _unescaped(value: str) -> str:
+    """What a header's value stands for ("HTTP Protocol Binding", 3.1.3.2): unquoted, then percent-decoded once."""
+    quoted = _QUOTED.fullmatch(value)
+    return unquote(re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else value, errors="replace")
 
 
 def _event(attributes: Attributes, context: Context, *, strict: bool, place: int = 0) -> Event:
@@ -251,5 +259,9 @@ def _check_base64(text: str) -> str:
 
 
 def _digest(attributes: Attributes) -> bytes:
-    """What tells a repetition from another event with the same id: everything that the publisher wrote."""
-    return blake2b(msgspec.json.encode(attributes, order="sorted"), digest_size=16).digest()
+    """What tells a repetition from another event with the same id: what the publisher wrote, but for the attempt's own.
+
+    SDKs fill in the time, and tracers the trace, of each attempt to publish.
+    """
+    written = {name: value for name, value in attributes.items() if name not in {"time", "traceparent"}}
+    return blake2b(msgspec.json.encode(written, order="sorted"), digest_size=16).digest()

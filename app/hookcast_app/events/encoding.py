@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from hookcast_app.events.attributes import is_json
 from hookcast_app.events.models import Event
 
 _OPTIONAL = ("subject", "datacontenttype", "dataschema", "orderingkey", "traceparent")
@@ -75,10 +76,15 @@ def stored(event: Event, data_at: int, accepted_ms: int, correlation_id: str) ->
 
 
 def data_of(record: Stored, body: bytes) -> tuple[bytes, str]:
-    """The data alone and its media type, from the structured form; empty where the event has none."""
+    """The data alone and its media type, from the structured form; both empty where the event has none.
+
+    A JSON text that is data of another media type stands for the characters in it (JSON Event Format, 3.1.1).
+    """
     if not record.data_at:
-        return b"", record.media_type or "application/json"
+        return b"", ""
     data = body[record.data_at : -1]
     if record.binary:
         return b64decode(msgspec.json.decode(data, type=str)), record.media_type or "application/octet-stream"
+    if data.startswith(b'"') and record.media_type and not is_json(record.media_type):
+        return msgspec.json.decode(data, type=str).encode(), record.media_type
     return data, record.media_type or "application/json"

@@ -16,7 +16,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """A CloudEvents 1.0 event with every attribute checked.
 
     `data` is JSON exactly as the publisher wrote it, without insignificant line breaks; other content is in
-    `data_base64`. `given` is a digest of what the publisher sent if the publisher chose the id, else None.
+    `data_base64`. `given` is a digest of what the publisher sent, without time and trace, if the publisher chose the
+    id, else None.
     """
 
     id: str

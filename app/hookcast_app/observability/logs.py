@@ -33,6 +33,7 @@ _MARKS = ("whs", "hck_", "bearer", "basic", "eyj", "=", "@")
 """One of them is in every text that `_SECRET` can match: most lines are passed by these alone, far cheaper."""
 
 _BROKEN_OFF = "ASGI callable returned without completing response."
+_NO_TEXT = "Invalid UTF-8 sequence received from client."
 _STOPPED = "Task cancelled, timeout graceful shutdown exceeded"
 """uvicorn's words (0.54)."""
 
@@ -94,14 +95,15 @@ def _configure_stdlib(threshold: int, stream: TextIO, shared: list[Processor], f
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether uvicorn tells something that we do not: two of its errors are none.
+    """Whether uvicorn tells something that we do not: three of its errors are none.
 
     An answer that broke off was ended by us, and whoever did so said why. A request that the server cancels at its
-    own end is counted in uvicorn's line before; its traceback says nothing more.
+    own end is counted in uvicorn's line before; its traceback says nothing more. A client whose text is no UTF-8 is
+    told so itself.
     """
     error = record.exc_info[1] if record.exc_info else None
     is_stopped = isinstance(error, CancelledError) and error.args == (_STOPPED,)
-    return not is_stopped and record.msg != _BROKEN_OFF
+    return not is_stopped and record.msg not in {_BROKEN_OFF, _NO_TEXT}
 
 
 def _renderers(is_text: bool, stream: TextIO) -> list[Processor]:  # noqa: FBT001

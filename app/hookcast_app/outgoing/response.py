@@ -12,7 +12,8 @@ MAX_BODY_BYTES = 65_536
 """Of a longer body the rest is not read; its status counts all the same."""
 MAX_WIRE_BYTES = 2 * MAX_BODY_BYTES
 """The whole answer as sent, which bounds chunk extensions, one-byte chunks and trailers too."""
-KEPT_BYTES = 1_024
+HEAD_BYTES = 9_216
+"""Kept of a body: 1 KiB to show, and the longest secret that may begin in it (8 KiB) and must be known to be hidden."""
 
 
 class InvalidResponse(Exception):  # noqa: N818  says what came
@@ -123,8 +124,8 @@ class ResponseReader:
         """Take a piece of the body, its chunks' framing removed."""
         if self.complete:
             return
-        if self._body < KEPT_BYTES:
-            self.head += body[: KEPT_BYTES - self._body]
+        if self._body < HEAD_BYTES:
+            self.head += body[: HEAD_BYTES - self._body]
         self._body += len(body)
 
     def on_message_complete(self) -> None:

@@ -18,6 +18,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits: so
     (foreign.ClusterDownError, "the cluster is being changed"),
     (foreign.TryAgainError, "the cluster is being changed"),
     (foreign.BusyLoadingError, "it is loading its data"),
+    (foreign.InvalidResponse, "what answers there is no Redis"),
     (foreign.ConnectionError, "it cannot be reached"),
     (OSError, "it cannot be reached"),
 )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import AuthenticationError, NoPermissionError
+from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError
 
 from hookcast_app.redis.errors import translated
 from hookcast_app.redis.keys import PREFIX
@@ -71,6 +71,8 @@ async def check_fit(redis: Redis) -> ServerState:
             raise _unfit("forbids our user a command that we need") from error
         if any(isinstance(cause, AuthenticationError) for cause in causes):
             raise _unfit("refuses our user or password") from error
+        if any(isinstance(cause, InvalidResponse) for cause in causes):
+            raise _unfit("what answers there is no Redis; name its host and port") from error
         raise
 
 

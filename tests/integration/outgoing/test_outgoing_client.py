@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from hookcast_app.outgoing import AttemptFailed, HttpClient
+from hookcast_app.outgoing.response import HEAD_BYTES
 from hookcast_core.errors import Reason
 from tests.integration.outgoing.endpoint import (
     OK,
@@ -208,7 +209,7 @@ async def test_an_endless_body_is_cut_and_its_status_counts(serve: Serve, client
     got = await client.post(endpoint.url(), HEADERS, b"", timeout_ms=5_000)
 
     assert got.status == 200
-    assert len(got.head) <= 1_024
+    assert len(got.head) <= HEAD_BYTES
     await until(lambda: endpoint.ended == 1)
 
 
