@@ -45,9 +45,8 @@ chart-docs:  ## write charts/hookcast/README.md from its values (needs helm-docs
 bench: setup  ## measure against references in the same run and write benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 
-e2e: setup  ## build the image and try it with docker (there is no chart yet to try on a cluster)
+e2e: setup  ## build the images, install on a kind cluster and try everything (HOOKCAST_E2E_REUSE=1: on KUBECONFIG's)
 	$(BIN)/python -m pytest -q -rs tests/e2e
-	@echo "make e2e: the image was tried; there is no chart and no operator yet, so nothing ran on a cluster"
 
 lock: setup  ## resolve requirements/*.txt again, with hashes
 	@for extra in "app:--extra app" "operator:--extra operator" "dev:--all-extras --group dev" ; do \

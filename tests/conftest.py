@@ -4,8 +4,8 @@ import os
 import signal
 
 for _name in list(os.environ):
-    if _name.upper().startswith("HOOKCAST_") or _name.lower().endswith("_proxy"):
+    if (_name.upper().startswith("HOOKCAST_") and "_E2E_" not in _name) or _name.lower().endswith("_proxy"):
         del os.environ[_name]
 
-# A shell starts what runs in its background with SIGINT ignored, and so would every server that a test starts and stops.
+# A shell ignores SIGINT in what it runs in the background, and so would every server that a test starts and stops.
 signal.signal(signal.SIGINT, signal.default_int_handler)

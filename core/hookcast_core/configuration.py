@@ -1,4 +1,4 @@
-"""The dispatcher's configuration: every subscription with all its references resolved. Pure.
+"""The configuration: every subscription and webhook source with all its references resolved. Pure.
 
 Nothing here shows a secret in a repr or an error. How a configuration travels is in `document`.
 """
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SecretStr, model_validator
 
+from hookcast_core.source import MAX_SECRETS, WebhookSource
 from hookcast_core.subscription import Subscription
 
 Source = Literal["kubernetes", "api", "files"]
@@ -52,8 +53,40 @@ class Entry(_Part):
     """When its user asked for a disabled one to be enabled (epoch ms)."""
 
 
+class SourceEntry(_Part):
+    """One webhook source with all references resolved: what requests to its path are judged by.
+
+    `secrets` has one text for each of the specification's secretRefs, in their order; for Basic it is
+    `username:password`, as a request has it in base64 (RFC 7617, section 2).
+    """
+
+    uid: str = Field(min_length=1, max_length=128)
+    generation: int = Field(ge=0)
+    namespace: str
+    name: str
+    source: Source
+    spec: WebhookSource
+    secrets: tuple[PlainSecret, ...] = Field(default=(), max_length=MAX_SECRETS)
+
+    @model_validator(mode="after")
+    def _all_secrets(self) -> Self:
+        if len(self.secrets) != len(self.spec.verification.secret_refs) or not all(self.secrets):
+            raise ValueError("secrets: one text for each of spec.verification.secretRefs")
+        return self
+
+    @property
+    def path(self) -> str:
+        """Requests are received at `/webhooks/` and this."""
+        return self.spec.path or self.name
+
+    @property
+    def event_source(self) -> str:
+        """The `source` of its events, a URI reference."""
+        return self.spec.event.source or f"/webhooks/{self.path}"
+
+
 class Configuration(BaseModel):
-    """All subscriptions in force; entries are kept in the order of their UIDs.
+    """All subscriptions and webhook sources in force, each kept in the order of their UIDs.
 
     `sequence` rises with every change within one `origin`: the UID of what keeps it in Kubernetes, empty elsewhere.
     """
@@ -63,16 +96,23 @@ class Configuration(BaseModel):
     sequence: int = Field(ge=0)
     origin: str = ""
     entries: tuple[Entry, ...] = ()
+    sources: tuple[SourceEntry, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _sorted(cls, value: Any) -> Any:
-        entries = value.get("entries", ())
-        return {**value, "entries": tuple(sorted(entries, key=lambda entry: entry.uid))}
+        return value | {
+            name: tuple(sorted(value.get(name, ()), key=lambda entry: entry.uid)) for name in ("entries", "sources")
+        }
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
-        uids = [entry.uid for entry in self.entries]
-        if any(first == second for first, second in pairwise(uids)):
-            raise ValueError("entries: each UID once")
+        for name, uids in (
+            ("entries", [entry.uid for entry in self.entries]),
+            ("sources", [source.uid for source in self.sources]),
+        ):
+            if any(first == second for first, second in pairwise(uids)):
+                raise ValueError(f"{name}: each UID once")
+        if len({source.path for source in self.sources}) < len(self.sources):
+            raise ValueError("sources: each path once")
         return self

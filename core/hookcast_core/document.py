@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from hookcast_core.configuration import Entry
+from hookcast_core.configuration import Entry, SourceEntry
 from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.subscription import field_path
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 FORMAT = 1
 MAX_BYTES = 67_108_864
@@ -89,7 +91,7 @@ def _header(line: bytes) -> dict[str, Any]:
 
 
 def encode_line(entry: BaseModel) -> bytes:
-    """An entry's line: JSON with sorted keys, no line break, defaults left out. It holds secrets."""
+    """The line of an entry or a source: JSON with sorted keys, no line break, defaults left out. It holds secrets."""
     value = entry.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return _json(value)
 
@@ -109,11 +111,20 @@ def parse_entry(line: bytes) -> Entry:
 
     A field that this version does not know is wrong: to leave it out could be to deliver otherwise than asked.
     """
+    return _parsed(Entry, line, Reason.INVALID_SUBSCRIPTION)
+
+
+def parse_source(line: bytes) -> SourceEntry:
+    """A webhook source's line; otherwise as `parse_entry`."""
+    return _parsed(SourceEntry, line, Reason.INVALID_SOURCE)
+
+
+def _parsed(model: type[_Model], line: bytes, reason: Reason) -> _Model:
     try:
-        return Entry.model_validate_json(line)
+        return model.model_validate_json(line)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        raise InvalidInput(Reason.INVALID_SUBSCRIPTION, field_path(first["loc"]) or None, first["msg"]) from None
+        raise InvalidInput(reason, field_path(first["loc"]) or None, first["msg"]) from None
 
 
 def _json(value: object) -> bytes:

@@ -1,4 +1,4 @@
-"""The documents that subscriptions come in: Kubernetes' envelope around the specification, and Secrets. Pure."""
+"""The documents that our kinds come in: Kubernetes' envelope around the specification, and Secrets. Pure."""
 
 from base64 import b64decode
 from binascii import Error as Base64Error
@@ -7,15 +7,18 @@ from uuid import UUID, uuid5
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from hookcast_core.errors import Reason
 from hookcast_core.names import check_namespace, check_object_name
+from hookcast_core.source import WebhookSource
 from hookcast_core.subscription import Subscription, invalid
 
 GROUP = "hookcast.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "WebhookSubscription"
+SOURCE_KIND = "WebhookSource"
 MAX_NAME = 200
-"""Of a subscription: room for the names that are made from it."""
+"""Of an object of our kinds: room for the names that are made from it."""
 
 _NAMESPACE = UUID("6f1c3f0e-2a54-5d0b-9c63-5b0a4b1c7d11")
 """Ours; changing it would give every subscription without a UID another one, and lose its deliveries."""
@@ -50,6 +53,15 @@ class SubscriptionMetadata(Metadata):
     name: Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(check_object_name)]
 
 
+class SourceMetadata(SubscriptionMetadata):
+    """What identifies a source."""
+
+    @property
+    def stable_uid(self) -> str:
+        """As of any object, and not that of the subscription with the same name."""
+        return self.uid or str(uuid5(_NAMESPACE, f"{SOURCE_KIND}/{self.namespace}/{self.name}"))
+
+
 class SubscriptionDocument(_Document):
     """A WebhookSubscription as it stands in a file or in the Kubernetes API."""
 
@@ -57,6 +69,17 @@ class SubscriptionDocument(_Document):
     kind: Literal["WebhookSubscription"]
     metadata: SubscriptionMetadata
     spec: Subscription
+    status: Any = Field(default=None, exclude=True, repr=False)
+    """Written by the operator; nothing is read from it."""
+
+
+class SourceDocument(_Document):
+    """A WebhookSource as it stands in a file or in the Kubernetes API."""
+
+    api_version: Literal["hookcast.dev/v1alpha1"] = Field(alias="apiVersion")
+    kind: Literal["WebhookSource"]
+    metadata: SourceMetadata
+    spec: WebhookSource
     status: Any = Field(default=None, exclude=True, repr=False)
     """Written by the operator; nothing is read from it."""
 
@@ -89,6 +112,14 @@ def parse_subscription_document(value: Any) -> SubscriptionDocument:
         return SubscriptionDocument.model_validate(value)
     except ValidationError as error:
         raise invalid(error) from None
+
+
+def parse_source_document(value: Any) -> SourceDocument:
+    """The document of a decoded value; InvalidInput(InvalidSource) with the first wrong field's path."""
+    try:
+        return SourceDocument.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error, reason=Reason.INVALID_SOURCE) from None
 
 
 def parse_secret_document(value: Any) -> SecretDocument:

@@ -47,6 +47,9 @@ class Reason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105  the name of a reason
     SECRET_KEY_NOT_FOUND = "SecretKeyNotFound"  # noqa: S105  the name of a reason
     SECRET_NOT_ALLOWED = "SecretNotAllowed"  # noqa: S105  the name of a reason
+    # Webhook sources
+    INVALID_SOURCE = "InvalidSource"
+    PATH_TAKEN = "PathTaken"
     # Configurations from Kubernetes
     INVALID_CONFIGURATION = "InvalidConfiguration"
     STALE_CONFIGURATION = "StaleConfiguration"

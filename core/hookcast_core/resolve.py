@@ -1,31 +1,40 @@
-"""From a subscription and its Secrets to an entry of the configuration. Pure: Secrets are looked up by a function.
+"""From a subscription or a webhook source and its Secrets to an entry of the configuration.
 
-The one place where a specification is judged against the world around it, for the custom resource, the REST body and
-the YAML file alike.
+Pure: Secrets are looked up by a function. The one place where a specification is judged against the world around it,
+for the custom resource, the REST body and the YAML file alike.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from hookcast_core.configuration import ClientCertificate, Entry, SigningKey, Source
+from pydantic import SecretStr
+
+from hookcast_core.configuration import ClientCertificate, Entry, SigningKey, Source, SourceEntry
 from hookcast_core.egress import EgressPolicy, parse_url
-from hookcast_core.errors import EgressDenied, InvalidInput, Reason
+from hookcast_core.errors import EgressDenied, HookcastError, InvalidInput, Reason
 from hookcast_core.filters import compile_filter
 from hookcast_core.names import check_header_value
 from hookcast_core.signing import parse_secret
+from hookcast_core.source import Scheme, VerificationSecretRef, WebhookSource
 from hookcast_core.subscription import Endpoint, Header, SecretKeyRef, Subscription, epoch_ms
 
 MAX_CERTIFICATES = 65_536
+MAX_SECRET = 4_096
+"""Characters of what requests are verified with."""
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 _PRIVATE_KEY = "PRIVATE KEY-----"
 
 SecretReader = Callable[[str], Mapping[str, bytes] | None]
-"""The data of the Secret of that name in the subscription's namespace; None if there is none (or it is not allowed)."""
+"""The data of the Secret of that name in the object's namespace; None if there is none. May raise SecretNotAllowed."""
+
+
+class SecretNotAllowed(HookcastError):  # noqa: N818  named as the reason that becomes of it
+    """A SecretReader raises it for a Secret that is there and that objects may not refer to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which subscription it is, and which version of it."""
+    """Which subscription or source it is, and which version of it."""
 
     uid: str
     generation: int
@@ -46,8 +55,8 @@ def resolve(
     """The entry that the dispatcher works from, with every reference resolved and every value checked.
 
     InvalidInput with the field that is wrong, `prefix` before it (`spec.`): InvalidFilter, InvalidURL, EgressDenied
-    (literal addresses and schemes; names are judged at delivery), SecretNotFound, SecretKeyNotFound, InvalidSecret.
-    `generated_key` gives the HMAC key of a subscription that names none.
+    (literal addresses and schemes; names are judged at delivery), SecretNotFound, SecretKeyNotFound, SecretNotAllowed,
+    InvalidSecret. `generated_key` gives the HMAC key of a subscription that names none.
     """
     read = _Secrets(secrets, prefix)
     if spec.events.filter is not None:
@@ -72,6 +81,29 @@ def resolve(
     )
 
 
+def resolve_source(identity: Identity, spec: WebhookSource, secrets: SecretReader, *, prefix: str = "") -> SourceEntry:
+    """The entry that requests are judged by, with every secret read and checked.
+
+    InvalidInput with the field that is wrong, `prefix` before it (`spec.`): SecretNotFound, SecretKeyNotFound,
+    SecretNotAllowed, InvalidSecret.
+    """
+    read = _Secrets(secrets, prefix)
+    verification = spec.verification
+    texts = [
+        _verification_secret(verification.scheme, reference, f"verification.secretRefs[{i}]", read)
+        for i, reference in enumerate(verification.secret_refs)
+    ]
+    return SourceEntry(
+        uid=identity.uid,
+        generation=identity.generation,
+        namespace=identity.namespace,
+        name=identity.name,
+        source=identity.source,
+        spec=spec,
+        secrets=tuple(map(SecretStr, texts)),
+    )
+
+
 class _Secrets:
     """Reads values of Secrets and says which field referred to what is missing."""
 
@@ -80,7 +112,11 @@ class _Secrets:
         self.prefix = prefix
 
     def text(self, name: str, key: str, field: str) -> str:
-        data = self._reader(name)
+        try:
+            data = self._reader(name)
+        except SecretNotAllowed:
+            detail = f'the Secret {name} may not be used: label it hookcast.dev/allow="true"'
+            raise InvalidInput(Reason.SECRET_NOT_ALLOWED, self.prefix + field, detail) from None
         if data is None:
             raise InvalidInput(Reason.SECRET_NOT_FOUND, self.prefix + field, f"there is no Secret {name}")
         if key not in data:
@@ -165,3 +201,39 @@ def _pem(text: str, marker: str, field: str, read: _Secrets) -> str:
     if marker not in text or len(text) > MAX_CERTIFICATES:
         raise read.invalid(field, f"the Secret holds no PEM text with {marker.strip('-')}")
     return text
+
+
+def _verification_secret(scheme: Scheme, reference: VerificationSecretRef, field: str, read: _Secrets) -> str:
+    if reference.key is None:
+        return _credentials(reference.name, field, read)
+    text = read.text(reference.name, reference.key, field)
+    if not text:
+        # Anyone can sign with an empty key.
+        raise read.invalid(field, f"{reference.key} of the Secret {reference.name} is empty")
+    if len(text) > MAX_SECRET:
+        raise read.invalid(field, f"{reference.key} of the Secret {reference.name} has over {MAX_SECRET} characters")
+    if scheme == "StandardWebhooks":
+        parse_secret(text, field=read.prefix + field)
+    if scheme in {"Bearer", "GitLab"}:
+        _check_sendable(text, field, read)
+    return text
+
+
+def _credentials(name: str, field: str, read: _Secrets) -> str:
+    """`username:password` of a Secret as Kubernetes has it for kubernetes.io/basic-auth (RFC 7617, section 2)."""
+    username, password = (read.text(name, key, field) for key in ("username", "password"))
+    if not username or ":" in username:
+        raise read.invalid(field, f"username of the Secret {name} is empty or has a colon, which ends it")
+    if not password:
+        raise read.invalid(field, f"password of the Secret {name} is empty")
+    if len(username) + len(password) >= MAX_SECRET or not (username + password).isprintable():
+        raise read.invalid(field, f"the Secret {name} holds control characters, or over {MAX_SECRET} characters")
+    return f"{username}:{password}"
+
+
+def _check_sendable(text: str, field: str, read: _Secrets) -> None:
+    """A value that is compared with a header's, which could never be equal if a header cannot hold it."""
+    try:
+        check_header_value(text)
+    except ValueError as error:
+        raise read.invalid(field, str(error)) from None

@@ -188,7 +188,9 @@ class Signing(Model):
         default=(), description="Keys, newest first; without any, one HMAC key is generated."
     )
     generated_secret: Literal["Retain", "Delete"] = Field(
-        default="Delete", description="What becomes of the generated key's Secret when the subscription is deleted."
+        default="Delete",
+        description="What becomes of the generated key's Secret when the subscription is deleted; decided when the "
+        "Secret is generated.",
     )
 
     @model_validator(mode="after")
@@ -273,7 +275,7 @@ class Delivery(Model):
 
 
 class DispatcherRef(Model):
-    """The dispatcher that serves a subscription."""
+    """The dispatcher that serves an object."""
 
     name: ObjectName = Field(default="hookcast", description="The dispatcher's name.")
 
@@ -308,7 +310,7 @@ def parse_subscription(value: Any, *, prefix: str = "") -> Subscription:
         raise invalid(error, prefix) from None
 
 
-def invalid(error: ValidationError, prefix: str = "") -> InvalidInput:
+def invalid(error: ValidationError, prefix: str = "", reason: Reason = Reason.INVALID_SUBSCRIPTION) -> InvalidInput:
     """A validation error as ours: the first field that is wrong, and how many more there are."""
     errors = error.errors(include_url=False, include_input=False, include_context=False)
     first = errors[0]
@@ -317,7 +319,7 @@ def invalid(error: ValidationError, prefix: str = "") -> InvalidInput:
     if first["type"] == "extra_forbidden":
         message = "no such field; remove it or check its spelling"
     field = prefix + field_path(first["loc"])
-    return InvalidInput(Reason.INVALID_SUBSCRIPTION, field.rstrip(".") or None, message + more)
+    return InvalidInput(reason, field.rstrip(".") or None, message + more)
 
 
 def field_path(location: tuple[int | str, ...]) -> str:

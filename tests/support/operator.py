@@ -9,7 +9,7 @@ from typing import Any
 from cryptography.fernet import Fernet
 
 from hookcast_core.chunks import Manifest, SetName, split
-from hookcast_core.configuration import Entry
+from hookcast_core.configuration import Entry, SourceEntry
 from hookcast_core.document import Document, encode_line, make_document
 from hookcast_core.sealing import Sealer
 
@@ -30,6 +30,22 @@ def entry(uid: str, url: str, generation: int = 1, **spec: Any) -> Entry:
             "spec": content,
             "url": url,
             "signing_keys": [{"algorithm": "HMAC", "secret": SIGNING_SECRET}],
+        }
+    )
+
+
+def source(uid: str, path: str, generation: int = 1, **spec: Any) -> SourceEntry:
+    """A source of GitHub's webhooks at that path, or what `spec` says."""
+    verification = {"scheme": "GitHub", "secretRefs": [{"name": "github", "key": "secret"}]}
+    return SourceEntry.model_validate(
+        {
+            "uid": uid,
+            "generation": generation,
+            "namespace": "shop",
+            "name": f"source-{uid}",
+            "source": "kubernetes",
+            "spec": {"verification": verification, "event": {"type": "github.{body:action}"}, "path": path, **spec},
+            "secrets": ["s3cret"],
         }
     )
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from hookcast_core.configuration import Configuration, Entry, SigningKey
+from hookcast_core.configuration import Configuration, Entry, SigningKey, SourceEntry
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import EgressDenied, InvalidInput, Reason
-from hookcast_core.resolve import Identity, resolve
+from hookcast_core.paths import path_taken, share_paths
+from hookcast_core.resolve import Identity, SecretNotAllowed, resolve, resolve_source
 from hookcast_core.signing import generate_private_key, generate_secret, parse_secret, public_key
+from hookcast_core.source import parse_webhook_source
 from hookcast_core.subscription import parse_subscription
 
 KEY = "whsec_" + b64encode(bytes(32)).decode()
@@ -35,6 +37,13 @@ SECRETS: Mapping[str, Mapping[str, bytes]] = {
     },
     "client": {"tls.crt": CERTIFICATE.encode(), "tls.key": PRIVATE_KEY.encode()},
     "half": {"tls.crt": CERTIFICATE.encode()},
+    "odd": {"empty": b"\n", "long": b"x" * 4097, "line": b"to\x00ken", "wide": "t0ken\u20ac".encode()},
+    "basic": {"username": b"shop", "password": b"p\xc3\xa4ss:w0rd\n"},
+    "colon": {"username": b"sh:op", "password": b"p"},
+    "no-username": {"username": b"", "password": b"p"},
+    "no-password": {"username": b"shop", "password": b""},
+    "no-key": {"username": b"shop"},
+    "bell": {"username": b"shop", "password": b"t0ken\x07"},
 }
 
 
@@ -223,3 +232,155 @@ def test_nothing_secret_shows() -> None:
 
     for value in ("t0ken", secret, "PRIVATE KEY"):
         assert value not in shown
+
+
+def forbid(name: str) -> Mapping[str, bytes] | None:
+    """A reader of Secrets that nobody labelled."""
+    raise SecretNotAllowed(name)
+
+
+def test_a_secret_that_is_not_allowed_is_named_with_its_label() -> None:
+    """For a subscription and for a source; told apart from one that is not there."""
+    endpoint = {"url": "https://a.example", "headers": [{"name": "A", "valueFrom": {"secretKeyRef": ref("token")}}]}
+    subscription = parse_subscription({"endpoint": endpoint, "events": {"types": ["*"]}})
+    source = parse_webhook_source(source_spec("GitHub", ref("token")))
+
+    with pytest.raises(InvalidInput) as of_subscription:
+        resolve(IDENTITY, subscription, forbid, POLICY, lambda _: KEY, prefix="spec.")
+    with pytest.raises(InvalidInput) as of_source:
+        resolve_source(IDENTITY, source, forbid, prefix="spec.")
+
+    assert of_subscription.value.field == "spec.endpoint.headers[0].valueFrom"
+    assert of_source.value.field == "spec.verification.secretRefs[0]"
+    for caught in (of_subscription, of_source):
+        assert caught.value.reason is Reason.SECRET_NOT_ALLOWED
+        assert caught.value.detail == 'the Secret all may not be used: label it hookcast.dev/allow="true"'
+
+
+def source_spec(scheme: str, *references: dict[str, str], **more: Any) -> dict[str, Any]:
+    """A source of that scheme."""
+    verification: dict[str, Any] = {"scheme": scheme, "secretRefs": list(references)}
+    if scheme == "HMAC":
+        verification["header"] = "X-Signature"
+    return {"verification": verification, "event": {"type": "order.created"}} | more
+
+
+def source_of(scheme: str, *references: dict[str, str], uid: str = "uid-1", **more: Any) -> SourceEntry:
+    """The entry of a source of that scheme."""
+    identity = Identity(uid, 3, "shop", "orders", "files")
+    spec = parse_webhook_source(source_spec(scheme, *references, **more))
+    return resolve_source(identity, spec, SECRETS.get, prefix="spec.")
+
+
+def test_the_secrets_of_a_source_are_resolved() -> None:
+    """In their order, without a line break at the end; for Basic as a request sends them."""
+    several = source_of("GitHub", ref("token"), ref("hmac"))
+    basic = source_of("Basic", {"name": "basic"})
+
+    assert [secret.get_secret_value() for secret in several.secrets] == ["Bearer t0ken", KEY]
+    assert [secret.get_secret_value() for secret in basic.secrets] == ["shop:p\u00e4ss:w0rd"]
+    assert source_of("None").secrets == ()
+    assert (several.uid, several.generation, several.namespace, several.name) == ("uid-1", 3, "shop", "orders")
+
+
+def test_path_and_source_follow_the_name() -> None:
+    """Unless they are given."""
+    named = source_of("None")
+    given = source_of("None", path="p", event={"type": "a", "source": "/shop"})
+
+    assert (named.path, named.event_source) == ("orders", "/webhooks/orders")
+    assert (given.path, given.event_source) == ("p", "/shop")
+
+
+@pytest.mark.parametrize(
+    "scheme", ["GitHub", "GitLab", "Stripe", "Slack", "Shopify", "StandardWebhooks", "HMAC", "Bearer"]
+)
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("nope", Reason.SECRET_KEY_NOT_FOUND),
+        ("empty", Reason.INVALID_SECRET),
+        ("long", Reason.INVALID_SECRET),
+    ],
+)
+def test_a_source_s_secret_has_to_be_one(scheme: str, key: str, reason: Reason) -> None:
+    """Under an empty key anyone could sign."""
+    with pytest.raises(InvalidInput) as caught:
+        source_of(scheme, ref(key, "odd"))
+
+    assert caught.value.reason is reason
+    assert caught.value.field == "spec.verification.secretRefs[0]"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "references", "reason", "index"),
+    [
+        ("GitHub", [ref("token"), ref("token", "none")], Reason.SECRET_NOT_FOUND, 1),
+        ("GitHub", [ref("binary")], Reason.INVALID_SECRET, 0),
+        ("StandardWebhooks", [ref("hmac"), ref("token")], Reason.INVALID_SECRET, 1),
+        ("Bearer", [ref("two-lines")], Reason.INVALID_SECRET, 0),
+        ("GitLab", [ref("line", "odd")], Reason.INVALID_SECRET, 0),
+        ("Bearer", [ref("wide", "odd")], Reason.INVALID_SECRET, 0),
+        ("Basic", [{"name": "none"}], Reason.SECRET_NOT_FOUND, 0),
+        ("Basic", [{"name": "basic"}, {"name": "no-key"}], Reason.SECRET_KEY_NOT_FOUND, 1),
+        ("Basic", [{"name": "colon"}], Reason.INVALID_SECRET, 0),
+        ("Basic", [{"name": "no-username"}], Reason.INVALID_SECRET, 0),
+        ("Basic", [{"name": "no-password"}], Reason.INVALID_SECRET, 0),
+        ("Basic", [{"name": "bell"}], Reason.INVALID_SECRET, 0),
+    ],
+)
+def test_what_a_source_cannot_verify_with_has_its_reason(
+    scheme: str, references: list[dict[str, str]], reason: Reason, index: int
+) -> None:
+    """Each with its field; no message shows what a Secret holds."""
+    with pytest.raises(InvalidInput) as caught:
+        source_of(scheme, *references)
+
+    assert caught.value.reason is reason
+    assert caught.value.field == f"spec.verification.secretRefs[{index}]"
+    assert "t0ken" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["hmac", "public", "ed25519"])
+def test_standard_webhooks_verifies_with_any_of_its_keys(key: str) -> None:
+    """A shared one, or the sender's public one."""
+    assert source_of("StandardWebhooks", ref(key)).secrets
+
+
+def test_nothing_secret_of_a_source_shows() -> None:
+    """Neither in its repr nor in a plain dump."""
+    source = source_of("GitHub", ref("token"))
+
+    assert "t0ken" not in repr(Configuration(sequence=1, sources=(source,))) + repr(source.model_dump())
+
+
+def test_a_source_without_its_secrets_is_none() -> None:
+    """However it was made: what verifies nothing by mistake must not be in force."""
+    source = source_of("GitHub", ref("token"))
+
+    for secrets in ([], [""], ["a", "b"]):
+        with pytest.raises(ValueError, match="one text for each"):
+            SourceEntry.model_validate(source.model_dump() | {"secrets": secrets})
+
+
+def test_sources_are_kept_in_order_and_once() -> None:
+    """By UID, as the subscriptions are; and one path is one source's."""
+    first, second = (source_of("None", uid=uid, path=uid) for uid in ("a", "b"))
+
+    assert Configuration(sequence=1, sources=(second, first)).sources == (first, second)
+    with pytest.raises(ValueError, match="each UID once"):
+        Configuration(sequence=1, sources=(first, first))
+    with pytest.raises(ValueError, match="each path once"):
+        Configuration(sequence=1, sources=(source_of("None", uid="a"), source_of("None", uid="b")))
+
+
+def test_who_has_a_path_keeps_it() -> None:
+    """Else the first has it; who left a path has no claim to it."""
+    a, b, c = (source_of("None", uid=uid, path="p") for uid in "abc")
+    moved = source_of("None", uid="b", path="q")
+
+    assert share_paths([c, a, b], {}) == ([c], [a, b])
+    assert share_paths([c, a, b], {"b": b}) == ([b], [c, a])
+    assert share_paths([a, moved], {"b": b}) == ([a, moved], [])
+    assert share_paths([a, b], {"b": moved}) == ([a], [b])
+    assert "spec.path" in str(path_taken(a))

@@ -1,22 +1,35 @@
 """The generated definition: what stands in the files, and that it says what the model says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from hookcast_core.errors import InvalidInput
-from hookcast_core.subscription import Subscription, parse_subscription
+from hookcast_core.source import parse_webhook_source
+from hookcast_core.subscription import parse_subscription
 from hookcast_operator.crds.__main__ import files
-from hookcast_operator.crds.definition import subscription_definition
-from hookcast_operator.crds.rules import RULES
+from hookcast_operator.crds.definition import definition
+from hookcast_operator.crds.kinds import KINDS, SOURCE, SUBSCRIPTION, Kind
 
+PARSE: dict[str, Callable[[Any], Any]] = {SUBSCRIPTION.name: parse_subscription, SOURCE.name: parse_webhook_source}
+GOOD: dict[str, dict[str, Any]] = {
+    SUBSCRIPTION.name: {"endpoint": {"url": "https://shop.example"}, "events": {"types": ["*"]}},
+    SOURCE.name: {"verification": {"scheme": "None"}, "event": {"type": "order.created"}},
+}
 # A URL is judged when it is resolved, with the egress rules at hand, and not by the model.
-EXAMPLES = [rule for place, rules in RULES.items() for rule in rules if rule.example and place != "Endpoint.url"]
+EXAMPLES = [
+    pytest.param(kind, rule, id=f"{kind.name} {place} {number}")
+    for kind in KINDS
+    for place, rules in kind.rules.items()
+    for number, rule in enumerate(rules)
+    if rule.example and place != "Endpoint.url"
+]
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
-def schema() -> dict[str, Any]:
-    found: dict[str, Any] = subscription_definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+def schema(kind: Kind) -> dict[str, Any]:
+    found: dict[str, Any] = definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return found
 
 
@@ -34,9 +47,10 @@ def test_the_files_are_what_the_models_say() -> None:
         assert path.read_text(encoding="utf-8") == text, path
 
 
-def test_every_text_and_list_is_bounded_and_described() -> None:
+@each_kind
+def test_every_text_and_list_is_bounded_and_described(kind: Kind) -> None:
     """Without bounds the API server's cost limit refuses the rules; without descriptions `kubectl explain` is mute."""
-    for path, part in parts(schema()["properties"]["spec"]):
+    for path, part in parts(schema(kind)["properties"]["spec"]):
         if part["type"] == "string":
             assert "maxLength" in part or "enum" in part or "format" in part, path
         if part["type"] == "array":
@@ -44,9 +58,10 @@ def test_every_text_and_list_is_bounded_and_described() -> None:
         assert "description" in part or path.endswith("[]"), path
 
 
-def test_the_schema_is_structural() -> None:
+@each_kind
+def test_the_schema_is_structural(kind: Kind) -> None:
     """Nothing in it that the API server refuses or that means something else there."""
-    for path, part in parts(schema()):
+    for path, part in parts(schema(kind)):
         assert not {"$ref", "anyOf", "title", "const", "additionalProperties", "x-within"} & part.keys(), path
         assert part.get("default", 0) is not None, path
 
@@ -66,29 +81,61 @@ def with_defaults(schema: dict[str, Any], value: Any) -> Any:
     return filled
 
 
+@each_kind
+def test_every_rule_stands_in_the_schema(kind: Kind) -> None:
+    """A renamed field would else leave its rules behind."""
+    found = {rule["rule"] for _, part in parts(schema(kind)) for rule in part.get("x-kubernetes-validations", ())}
+
+    assert {rule.rule for rules in kind.rules.values() for rule in rules} <= found
+
+
+@each_kind
+def test_a_chart_takes_the_definition_literally(kind: Kind) -> None:
+    """Nothing in it begins a template's action but the two of ours."""
+    (text,) = [text for path, text in files().items() if path.name == f"{kind.plural}.yaml" and "charts" in path.parts]
+
+    assert text.count("{{") == 2
+
+
 @pytest.mark.parametrize(
-    "spec",
+    ("kind", "spec"),
     [
-        {},
-        {"delivery": {"retry": {"exponential": {"initial": "1s", "max": "1h", "attempts": 3}}}},
-        {"delivery": {"rateLimit": {"requests": 3}, "maxBacklog": {"age": "1h"}, "ordering": "FIFO"}},
-        {"signing": {"keys": [{"secretRef": {"name": "n", "key": "k"}}]}, "suspend": True, "format": "Data"},
+        (SUBSCRIPTION, {}),
+        (SUBSCRIPTION, {"delivery": {"retry": {"exponential": {"initial": "1s", "max": "1h", "attempts": 3}}}}),
+        (
+            SUBSCRIPTION,
+            {"delivery": {"rateLimit": {"requests": 3}, "maxBacklog": {"age": "1h"}, "ordering": "FIFO"}},
+        ),
+        (
+            SUBSCRIPTION,
+            {"signing": {"keys": [{"secretRef": {"name": "n", "key": "k"}}]}, "suspend": True, "format": "Data"},
+        ),
+        (SOURCE, {}),
+        (SOURCE, {"response": {"body": "thanks"}, "path": "p", "channel": "a:{body:b}"}),
+        (SOURCE, {"verification": {"scheme": "GitHub", "secretRefs": [{"name": "n", "key": "k"}]}}),
+        (SOURCE, {"verification": {"scheme": "Basic", "secretRefs": [{"name": "n"}]}}),
+        (
+            SOURCE,
+            {"verification": {"scheme": "HMAC", "header": "X-A", "secretRefs": [{"name": "n", "key": "k"}]}},
+        ),
     ],
 )
-def test_defaults_are_the_model_s(spec: dict[str, Any]) -> None:
-    """What is stored with all defaults filled in is the same subscription."""
-    given = {"endpoint": {"url": "https://shop.example"}, "events": {"types": ["*"]}, **spec}
+def test_defaults_are_the_model_s(kind: Kind, spec: dict[str, Any]) -> None:
+    """What is stored with all defaults filled in is the same object."""
+    parse = PARSE[kind.name]
+    given = GOOD[kind.name] | spec
 
-    stored = with_defaults(schema()["properties"]["spec"], given)
+    stored = with_defaults(schema(kind)["properties"]["spec"], given)
 
-    assert parse_subscription(stored) == parse_subscription(given)
+    assert parse(stored) == parse(given)
     if not spec:
-        every = Subscription.model_validate(given).model_dump(mode="json", exclude_none=True)
-        assert stored["delivery"] == every["delivery"]
+        every = kind.model.model_validate(given).model_dump(mode="json", exclude_none=True)
+        filled = {SUBSCRIPTION.name: "delivery", SOURCE.name: "response"}[kind.name]
+        assert stored[filled] == every[filled]
 
 
-@pytest.mark.parametrize("rule", EXAMPLES)
-def test_the_model_refuses_what_a_rule_refuses(rule: Any) -> None:
-    """A subscription from a file or over REST gains nothing by not passing the API server."""
+@pytest.mark.parametrize(("kind", "rule"), EXAMPLES)
+def test_the_model_refuses_what_a_rule_refuses(kind: Kind, rule: Any) -> None:
+    """An object from a file or over REST gains nothing by not passing the API server."""
     with pytest.raises(InvalidInput):
-        parse_subscription(rule.example)
+        PARSE[kind.name](rule.example)

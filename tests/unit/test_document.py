@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookcast_core.chunks import CHUNK_BYTES, MAX_CHUNKS, Manifest, join, parse_manifest, split
-from hookcast_core.configuration import Entry
-from hookcast_core.document import encode_line, identify, make_document, parse_document, parse_entry
+from hookcast_core.configuration import Entry, SourceEntry
+from hookcast_core.document import encode_line, identify, make_document, parse_document, parse_entry, parse_source
 from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.sealing import Sealer
 
@@ -50,6 +50,57 @@ def test_an_entry_is_read_back_with_its_secrets() -> None:
     assert encode_line(parse_entry(line)) == line
 
 
+def source(uid: str = "s1", **spec: object) -> SourceEntry:
+    """A source with secrets."""
+    verification = {"scheme": "GitHub", "secretRefs": [{"name": "github", "key": key} for key in ("new", "old")]}
+    return SourceEntry.model_validate(
+        {
+            "uid": uid,
+            "generation": 2,
+            "namespace": "shop",
+            "name": "github",
+            "source": "kubernetes",
+            "spec": {"verification": verification, "event": {"type": "github.{body:action}"}, **spec},
+            "secrets": ["s3cret\u2028", "old"],
+        }
+    )
+
+
+def test_a_source_is_read_back_with_its_secrets() -> None:
+    """As an entry is."""
+    written = source(channel="gh:{header:X-GitHub-Event}", response={"status": 200}, path="p")
+
+    line = encode_line(written)
+
+    assert b"\n" not in line
+    assert parse_source(line) == written
+    assert [secret.get_secret_value() for secret in parse_source(line).secrets] == ["s3cret\u2028", "old"]
+    assert encode_line(parse_source(line)) == line
+    found = identify(line)
+    assert found is not None
+    assert (found.uid, found.generation) == ("s1", 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        (b'"event":', b'"window":"1m","event":', "spec.window"),
+        (b'"scheme":"GitHub"', b'"scheme":"Twilio"', "spec.verification.scheme"),
+        (b'"secrets":["', b'"secrets":["x","', None),
+        (b'"spec":', b'"certificate":"x","spec":', "certificate"),
+    ],
+)
+def test_what_a_source_s_reader_does_not_know_is_refused(old: bytes, new: bytes, field: str | None) -> None:
+    """By name; no secret shows."""
+    line = encode_line(source()).replace(old, new)
+
+    with pytest.raises(InvalidInput) as caught:
+        parse_source(line)
+
+    assert (caught.value.field, caught.value.reason) == (field, Reason.INVALID_SOURCE)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_defaults_are_not_written() -> None:
     """A field that an older reader lacks is in the line only where its user set it."""
     assert b"maxInFlight" not in encode_line(entry(delivery={"maxInFlight": 16}))
@@ -73,8 +124,9 @@ def test_a_field_of_a_newer_version_is_refused_by_name() -> None:
 def test_a_line_about_nothing(line: bytes) -> None:
     """Whatever a line holds, nothing but None or a refusal comes of it."""
     assert identify(line) is None
-    with pytest.raises(InvalidInput):
-        parse_entry(line)
+    for parse in (parse_entry, parse_source):
+        with pytest.raises(InvalidInput):
+            parse(line)
 
 
 def test_a_document_is_the_same_in_whatever_order() -> None:

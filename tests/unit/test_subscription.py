@@ -12,6 +12,7 @@ from hookcast_core.documents import (
 )
 from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.subscription import DEFAULT_SCHEDULE, Subscription, epoch_ms, parse_subscription
+from tests.support.schemas import unbounded
 
 FULL: dict[str, Any] = {
     "dispatcherRef": {"name": "hookcast"},
@@ -222,30 +223,9 @@ def test_times_are_epoch_milliseconds() -> None:
     assert epoch_ms(expires) == 1_801_353_600_500
 
 
-def walk(schema: dict[str, Any], path: str, definitions: dict[str, Any]) -> list[str]:
-    """Paths of strings without maxLength, arrays without maxItems, and properties without a description."""
-    found = []
-    if "$ref" in schema:
-        schema = definitions[schema["$ref"].removeprefix("#/$defs/")] | schema
-    for variant in schema.get("anyOf", []):
-        found += walk(variant, path, definitions)
-    if schema.get("type") == "string" and "maxLength" not in schema and "enum" not in schema:
-        found += [] if schema.get("format") == "date-time" else [path]
-    if schema.get("type") == "array":
-        found += [path] if "maxItems" not in schema else []
-        found += walk(schema["items"], f"{path}[]", definitions)
-    for name, child in schema.get("properties", {}).items():
-        definition = definitions.get(child.get("$ref", "").removeprefix("#/$defs/"), {})
-        found += [] if "description" in definition | child else [f"{path}.{name}: no description"]
-        found += walk(child, f"{path}.{name}", definitions)
-    return found
-
-
 def test_everything_is_bounded_and_described() -> None:
     """A CRD can be made from the model: the API server refuses schemas whose strings and lists have no limit."""
-    schema = Subscription.model_json_schema()
-
-    assert walk(schema, "spec", schema["$defs"]) == []
+    assert unbounded(Subscription.model_json_schema()) == []
 
 
 DOCUMENT: dict[str, Any] = {

@@ -128,6 +128,7 @@ def test_a_problem_names_file_document_field_and_reason(tmp_path: Path) -> None:
     ("document", "field", "detail"),
     [
         ("kind: ConfigMap\napiVersion: v1", "kind", "the kind ConfigMap is not known"),
+        ("kind: WebhookSource\nmetadata: {name: a}", "kind", "WebhookSource: not served yet"),
         ("metadata: {name: a}", "kind", "a document without a kind is not known"),
         ("just text", None, "a document is an object"),
         ("[1, 2]", None, "a document is an object"),
@@ -270,6 +271,18 @@ def test_a_removed_document_removes_its_subscription(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").unlink()
 
     assert names(read(tmp_path, first)) == ["default/one"]
+
+
+def test_a_document_of_another_kind_keeps_no_subscription(tmp_path: Path) -> None:
+    """A webhook source is refused; the subscription with its name is gone once its own document is."""
+    other = "kind: WebhookSource\nmetadata: {name: one}\n"
+    (tmp_path / "a.yaml").write_text(f"{subscription('one')}---\n{other}")
+    first = read(tmp_path)
+
+    (tmp_path / "a.yaml").write_text(other)
+
+    assert names(first) == ["default/one"]
+    assert names(read(tmp_path, first)) == []
 
 
 BREAKAGES: list[Callable[[Path], object]] = [

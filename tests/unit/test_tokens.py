@@ -62,7 +62,7 @@ def test_tokens_signed_with_a_private_key_are_verified_with_the_public_one(algor
         {"sub": ""},
         {"sub": 7},
         {"sub": None},
-        {"sub": "ann", "nbf": time.time() + 60},
+        {"sub": "ann", "nbf": time.time() + 3_600},
         {"sub": "ann", "exp": "soon"},
         {"sub": "ann", "exp": None},
         {"sub": "ann", "exp": float("inf")},

@@ -4,15 +4,17 @@ Pushes, mounts and retries may come in any order and more than once; the decisio
 they come.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Generic, TypeVar
 
-from hookcast_core.configuration import Entry
-from hookcast_core.document import Document, identify, parse_entry
+from hookcast_core.configuration import Entry, SourceEntry
+from hookcast_core.document import Document, identify, parse_entry, parse_source
 from hookcast_core.egress import EgressPolicy, parse_url
 from hookcast_core.errors import EgressDenied, InvalidInput, Reason
 from hookcast_core.filters import compile_filter
+from hookcast_core.paths import path_taken, share_paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,37 @@ class Rejected:
         return f"{self.uid or 'unreadable'}: {path}{self.detail} ({self.reason})"
 
 
+Made = TypeVar("Made", bound=Entry | SourceEntry)
+
+
+class _Lines(Generic[Made]):
+    """Lines of one kind, and what was made of the last document's."""
+
+    def __init__(self, parse: Callable[[bytes], Made]) -> None:
+        self._parse = parse
+        self._known: dict[bytes, Made] = {}
+
+    def count_new(self, lines: Sequence[bytes]) -> int:
+        return sum(line not in self._known for line in lines)
+
+    def read(self, lines: Sequence[bytes], last_good: Mapping[str, Made]) -> tuple[dict[str, Made], list[Rejected]]:
+        """By UID; what was rejected is there as it was in `last_good`."""
+        known: dict[bytes, Made] = {}
+        made: dict[str, Made] = {}
+        rejected: list[Rejected] = []
+        for line in lines:
+            try:
+                one = known[line] = self._known.get(line) or self._parse(line)
+                made[one.uid] = one
+            except InvalidInput as error:
+                rejected.append(_rejected(line, error))
+        for refusal in rejected:
+            if refusal.uid in last_good:
+                made.setdefault(refusal.uid, last_good[refusal.uid])
+        self._known = known
+        return made, rejected
+
+
 class LineReader:
     """Turns lines into entries; remembers the last document's, so that only lines that changed are parsed.
 
@@ -71,30 +104,37 @@ class LineReader:
 
     def __init__(self, policy: EgressPolicy) -> None:
         self._policy = policy
-        self._known: dict[bytes, Entry] = {}
+        self._entries = _Lines(self._read)
+        self._sources = _Lines(parse_source)
 
     def count_new(self, document: Document) -> int:
         """How many of a document's lines have to be parsed."""
-        return sum(line not in self._known for line in document.entries)
+        return self._entries.count_new(document.entries) + self._sources.count_new(document.sources)
 
     def read(
         self, document: Document, last_good: Mapping[str, Entry]
     ) -> tuple[tuple[Entry, ...], tuple[Rejected, ...]]:
         """Entries with unique UIDs, and what was rejected; a rejected one's entry in `last_good` is among them."""
-        known: dict[bytes, Entry] = {}
-        entries: dict[str, Entry] = {}
-        rejected: list[Rejected] = []
-        for line in document.entries:
-            try:
-                entry = known[line] = self._known.get(line) or self._read(line)
-                entries[entry.uid] = entry
-            except InvalidInput as error:
-                rejected.append(_rejected(line, error))
-        for refusal in rejected:
-            if refusal.uid in last_good:
-                entries.setdefault(refusal.uid, last_good[refusal.uid])
-        self._known = known
+        entries, rejected = self._entries.read(document.entries, last_good)
         return tuple(entries.values()), tuple(rejected)
+
+    def read_sources(
+        self, document: Document, last_good: Mapping[str, SourceEntry]
+    ) -> tuple[tuple[SourceEntry, ...], tuple[Rejected, ...]]:
+        """Webhook sources with unique UIDs and paths; otherwise as `read`.
+
+        Whose path another has is rejected too, and is there as it was in `last_good` if that path is still free.
+        """
+        sources, rejected = self._sources.read(document.sources, last_good)
+        having, late = share_paths(sorted(sources.values(), key=lambda source: source.uid), last_good)
+        taken = {source.path for source in having}
+        for source in late:
+            refusal = path_taken(source)
+            rejected.append(Rejected(source.uid, source.generation, refusal.field, refusal.reason, refusal.detail))
+            before = last_good.get(source.uid)
+            if before is not None and before.path not in taken:
+                having.append(before)
+        return tuple(having), tuple(rejected)
 
     def _read(self, line: bytes) -> Entry:
         entry = parse_entry(line)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from hookcast_app.subscriptions import Matcher
-from hookcast_core.configuration import Configuration, Entry
+from hookcast_core.configuration import Configuration, Entry, SourceEntry
 
 Listener = Callable[[frozenset[str]], None]
 """Told the UIDs of subscriptions that appeared, changed or went."""
@@ -13,14 +13,17 @@ Listener = Callable[[frozenset[str]], None]
 class CurrentConfiguration:
     """Holds the configuration in force and its index; lives as long as the app.
 
-    Before the first `swap` nothing matches and nothing is known to be deleted. `complete` says that the source of the
-    configuration had no problems: only then does a missing subscription mean that its user deleted it.
+    Before the first `swap` nothing matches and nothing is known to be deleted. `complete` says that where the
+    configuration comes from had no problems with subscriptions: only then was one that is missing deleted by its user.
     """
 
     def __init__(self) -> None:
         self.configuration: Configuration | None = None
         self.matcher = Matcher(())
         self.problems: tuple[str, ...] = ()
+        self.sources: Mapping[str, SourceEntry] = {}
+        """The webhook sources by UID."""
+        self._by_path: Mapping[str, SourceEntry] = {}
         self.filter_errors: Counter[str] = Counter()
         self._listeners: list[Listener] = []
 
@@ -34,6 +37,10 @@ class CurrentConfiguration:
         """The subscriptions by UID."""
         return self.matcher.by_uid
 
+    def source_at(self, path: str) -> SourceEntry | None:
+        """The webhook source that receives at `/webhooks/` and `path`."""
+        return self._by_path.get(path)
+
     def listen(self, listener: Listener) -> None:
         """Calls `listener` after every swap, in the swap's own loop tick."""
         self._listeners.append(listener)
@@ -45,6 +52,8 @@ class CurrentConfiguration:
         before = self.entries
         self.matcher = matcher or Matcher(configuration.entries, self.matcher)
         self.configuration = configuration
+        self.sources = {source.uid: source for source in configuration.sources}
+        self._by_path = {source.path: source for source in configuration.sources}
         self.problems = problems
         changed = frozenset(
             uid for uid in before.keys() | self.entries.keys() if _differ(before.get(uid), self.entries.get(uid))

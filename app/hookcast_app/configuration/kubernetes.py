@@ -27,7 +27,7 @@ from hookcast_core.sealing import Sealer
 
 Way = Literal["push", "mount"]
 MANY = 500
-"""Subscriptions that are new at once: then the collector of cycles must not go through them all."""
+"""Objects that are new at once: then the collector of cycles must not go through them all."""
 LOOK_MS = 10_000
 """The mount is looked at this often without a notification."""
 
@@ -108,6 +108,7 @@ class KubernetesConfiguration:
                     way=way,
                     sequence=version.sequence,
                     subscriptions=len(self._current.entries),
+                    sources=len(self._current.sources),
                     rejected=len(self.in_force.rejected),
                 )
             return verdict
@@ -124,13 +125,19 @@ class KubernetesConfiguration:
 
     def _prepared(self, document: Document) -> Callable[[], tuple[Rejected, ...]]:
         entries, rejected = self._reader.read(document, self._current.entries)
-        configuration = Configuration(sequence=document.sequence, origin=document.origin, entries=entries)
+        sources, rejected_sources = self._reader.read_sources(document, self._current.sources)
+        configuration = Configuration(
+            sequence=document.sequence, origin=document.origin, entries=entries, sources=sources
+        )
         matcher = Matcher(configuration.entries, self._current.matcher)
 
         def apply() -> tuple[Rejected, ...]:
             for refusal in rejected:
                 _log.error("subscription rejected", problem=str(refusal))
+            for refusal in rejected_sources:
+                _log.error("webhook source rejected", problem=str(refusal))
+            # A source that does not hold says nothing about which subscriptions there are.
             self._current.swap(configuration, tuple(map(str, rejected)), matcher)
-            return rejected
+            return rejected + rejected_sources
 
         return apply

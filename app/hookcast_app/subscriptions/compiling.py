@@ -12,6 +12,7 @@ from hookcast_core.configuration import Configuration, Entry
 from hookcast_core.documents import (
     API_VERSION,
     KIND,
+    SOURCE_KIND,
     SecretDocument,
     SubscriptionDocument,
     parse_secret_document,
@@ -138,6 +139,8 @@ class _Compilation:
                 self._take_subscription(place, parse_subscription_document(value))
             case "Secret":
                 self._take_secret(place, parse_secret_document(value))
+            case "WebhookSource":
+                raise _invalid("kind", f"{SOURCE_KIND}: not served yet; remove the document")
             case kind:
                 raise _invalid("kind", f"{_shown(kind)} is not known; write {KIND} ({API_VERSION}) or Secret (v1)")
 
@@ -224,7 +227,7 @@ class _Compilation:
         name = metadata.get("name") if isinstance(metadata, dict) else None
         namespace = metadata.get("namespace", "default") if isinstance(metadata, dict) else None
         if isinstance(name, str) and isinstance(namespace, str):
-            if value.get("kind") != "Secret":
+            if value.get("kind") not in {"Secret", SOURCE_KIND}:
                 self._broken.setdefault((namespace, name), place)
         else:
             self._broken_files.add(place.file)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from hookcast_operator.crds.definition import subscription_definition
+from hookcast_operator.crds.definition import definition
+from hookcast_operator.crds.kinds import KINDS, Kind
 from hookcast_operator.crds.pages import page
 
 ROOT = Path(__file__).parents[3]
@@ -22,14 +23,18 @@ class _Plain(yaml.SafeDumper):
 
 def files(root: Path = ROOT) -> Mapping[Path, str]:
     """What every generated file has to hold, by path."""
-    definition = subscription_definition()
-    text = yaml.dump(definition, Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
-    sample = (root / "manifests/samples/kubernetes/subscription.yaml").read_text(encoding="utf-8")
+    return {path: text for kind in KINDS for path, text in _files(root, kind).items()}
+
+
+def _files(root: Path, kind: Kind) -> Mapping[Path, str]:
+    value = definition(kind)
+    text = yaml.dump(value, Dumper=_Plain, sort_keys=False, width=120, allow_unicode=True)
+    sample = (root / "manifests/samples/kubernetes" / kind.sample).read_text(encoding="utf-8")
     conditions = (root / "docs/conditions.md").read_text(encoding="utf-8").partition("\n\n")[2]
     return {
-        root / "manifests/crds/webhooksubscriptions.yaml": _HEADER + text,
-        root / "charts/hookcast/templates/crds/webhooksubscriptions.yaml": _templated(text),
-        root / "docs/webhooksubscription.md": page(definition, sample, conditions),
+        root / f"manifests/crds/{kind.plural}.yaml": _HEADER + text,
+        root / f"charts/hookcast/templates/crds/{kind.plural}.yaml": _templated(text),
+        root / f"docs/{kind.name.lower()}.md": page(value, sample, conditions),
     }
 
 

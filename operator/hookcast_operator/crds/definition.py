@@ -1,9 +1,9 @@
-"""The custom resource definition of WebhookSubscription. Pure."""
+"""The custom resource definition of one of our kinds. Pure."""
 
 from typing import Any
 
-from hookcast_core.documents import GROUP, KIND, MAX_NAME, VERSION
-from hookcast_core.subscription import Subscription
+from hookcast_core.documents import GROUP, MAX_NAME, VERSION
+from hookcast_operator.crds.kinds import Kind
 from hookcast_operator.crds.schema import structural_schema
 
 SCHEMA_VERSION = 1
@@ -27,63 +27,25 @@ _CONDITION = {
     },
 }  # fmt: skip
 
-STATUS: dict[str, Any] = {
-    "type": "object",
-    "description": "What the operator observed. Written on changes only.",
-    "properties": {
-        "observedGeneration": {
-            "type": "integer", "format": "int64", "minimum": 0, "description": "The newest generation that was judged.",
-        },
-        "conditions": {
-            "type": "array",
-            "maxItems": 16,
-            "description": "Accepted, ResolvedRefs, Programmed, Delivering, and Ready, which sums up.",
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["type"],
-            "items": _CONDITION,
-        },
-        "configurationSequence": {
-            "type": "integer", "format": "int64", "minimum": 0,
-            "description": "The configuration that first carried this generation.",
-        },
-        "endpoint": {"type": "string", "maxLength": 300, "description": "Host of the endpoint, if it is no secret."},
-        "signingSecret": {
-            "type": "object",
-            "description": "The Secret with the generated signing key, under `secret`.",
-            "properties": {"name": {"type": "string", "maxLength": 253, "description": "Its name."}},
-        },
-        "lastDelivery": {
-            "type": "object",
-            "description": "The last attempt that was told here: when its outcome changes, else hourly at most.",
-            "properties": {
-                "time": {"type": "string", "format": "date-time", "description": "When it was."},
-                "outcome": {"type": "string", "maxLength": 32, "description": "Delivered, Failed or Dead."},
-                "reason": {"type": "string", "maxLength": 64, "description": "Why it failed."},
-            },
-        },
-    },
-}  # fmt: skip
 
-
-def subscription_definition() -> dict[str, Any]:
+def definition(kind: Kind) -> dict[str, Any]:
     """The CustomResourceDefinition (apiextensions.k8s.io/v1) as a value."""
-    plural = f"{KIND.lower()}s"
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": f"{plural}.{GROUP}",
+            "name": f"{kind.plural}.{GROUP}",
             "annotations": {"hookcast.dev/schema-version": str(SCHEMA_VERSION)},
         },
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": plural,
-                "singular": KIND.lower(),
-                "shortNames": ["whsub"],
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [kind.short_name],
                 "categories": ["hookcast"],
             },
             "versions": [
@@ -92,25 +54,25 @@ def subscription_definition() -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "subresources": {"status": {}},
-                    "additionalPrinterColumns": _columns(),
-                    "schema": {"openAPIV3Schema": _root()},
+                    "additionalPrinterColumns": _columns(kind),
+                    "schema": {"openAPIV3Schema": _root(kind)},
                 }
             ],
         },
     }
 
 
-def _root() -> dict[str, Any]:
+def _root(kind: Kind) -> dict[str, Any]:
     return {
         "type": "object",
-        "description": "Which events go to which endpoint as signed webhooks, and how.",
+        "description": kind.description,
         "required": ["spec"],
         "properties": {
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": structural_schema(Subscription),
-            "status": STATUS,
+            "spec": structural_schema(kind.model, kind.rules),
+            "status": _status(kind),
         },
         "x-kubernetes-validations": [
             {
@@ -121,12 +83,37 @@ def _root() -> dict[str, Any]:
     }
 
 
-def _columns() -> list[dict[str, Any]]:
+def _status(kind: Kind) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": "What the operator observed. Written on changes only.",
+        "properties": {
+            "observedGeneration": {
+                "type": "integer", "format": "int64", "minimum": 0,
+                "description": "The newest generation that was judged.",
+            },
+            "conditions": {
+                "type": "array",
+                "maxItems": 16,
+                "description": f"{', '.join(kind.conditions)}, and Ready, which sums up.",
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["type"],
+                "items": _CONDITION,
+            },
+            "configurationSequence": {
+                "type": "integer", "format": "int64", "minimum": 0,
+                "description": "The configuration that first carried this generation.",
+            },
+            **kind.status,
+        },
+    }  # fmt: skip
+
+
+def _columns(kind: Kind) -> list[dict[str, Any]]:
     conditions = [(name, f'.status.conditions[?(@.type=="{name}")].status') for name in ("Ready", "Programmed")]
     return [
         *({"name": name, "type": "string", "jsonPath": path} for name, path in conditions),
-        {"name": "Suspended", "type": "boolean", "jsonPath": ".spec.suspend"},
-        {"name": "Endpoint", "type": "string", "priority": 1, "jsonPath": ".status.endpoint"},
+        *kind.columns,
         {
             "name": "Message",
             "type": "string",

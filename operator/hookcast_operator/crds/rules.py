@@ -1,5 +1,6 @@
 """What a schema cannot say, in CEL: by model, or by model and property. Pure data.
 
+Those of subscriptions, and what both kinds have in common; `source_rules` has those of sources.
 Each rule has an example that it refuses; tests show it to the API server and to the model, and both refuse it. The
 models' own checks stay in force for what comes another way.
 """
@@ -25,8 +26,49 @@ class Rule:
         return shown | ({"fieldPath": self.path, "reason": "FieldValueInvalid"} if self.path else {})
 
 
-_NAMED = {"endpoint": {"url": "https://shop.example"}, "events": {"types": ["*"]}}
 _SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
+
+def secret_name(example: Any) -> Rule:
+    """The name of a Secret."""
+    return Rule(
+        f"self.matches('{_SUBDOMAIN}')",
+        'write the name of a Secret: lower-case letters, digits, "-" and "."',
+        example=example,
+    )
+
+
+def secret_key(example: Any) -> Rule:
+    """A key of a Secret's data."""
+    return Rule(
+        r"self.matches('^[-._a-zA-Z0-9]+$')",
+        'write a key of the Secret: letters, digits, "-", "_" and "."',
+        example=example,
+    )
+
+
+def dispatcher_name(example: Any) -> list[Rule]:
+    """The name of a dispatcher, which is given once."""
+    return [
+        Rule(
+            f"self.matches('{_SUBDOMAIN}')",
+            'write the name of a dispatcher: lower-case letters, digits, "-" and "."',
+            example=example,
+        ),
+        Rule("self == oldSelf", "an object stays with its dispatcher; delete it and create it anew for another one"),
+    ]
+
+
+def duration(least: str, most: str) -> Rule:
+    """A duration within limits. It is matched first: on anything else CEL's own `duration()` is an error."""
+    return Rule(
+        r"self.matches('^([0-9]{1,6}(\\.[0-9]{1,9})?(ms|s|m|h)){1,4}$')"
+        f" && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')",
+        f'write a duration of {least} to {most}, like "15s", "1h30m" or "500ms"',
+    )
+
+
+_NAMED = {"endpoint": {"url": "https://shop.example"}, "events": {"types": ["*"]}}
 
 
 def _spec(**parts: Any) -> dict[str, Any]:
@@ -41,7 +83,7 @@ def _header(**parts: Any) -> dict[str, Any]:
     return _endpoint(headers=[parts])
 
 
-RULES: dict[str, list[Rule]] = {
+SUBSCRIPTION_RULES: dict[str, list[Rule]] = {
     "Endpoint": [
         Rule(
             "has(self.url) != has(self.urlSecretRef)",
@@ -110,45 +152,8 @@ RULES: dict[str, list[Rule]] = {
             ),
         ),
     ],
-    "SecretKeyRef.name": [
-        Rule(
-            f"self.matches('{_SUBDOMAIN}')",
-            'write the name of a Secret: lower-case letters, digits, "-" and "."',
-            example=_spec(endpoint={"urlSecretRef": {"name": "No Name", "key": "k"}}),
-        ),
-    ],
-    "SecretKeyRef.key": [
-        Rule(
-            r"self.matches('^[-._a-zA-Z0-9]+$')",
-            'write a key of the Secret: letters, digits, "-", "_" and "."',
-            example=_spec(endpoint={"urlSecretRef": {"name": "n", "key": "k k"}}),
-        ),
-    ],
-    "DispatcherRef.name": [
-        Rule(
-            f"self.matches('{_SUBDOMAIN}')",
-            'write the name of a dispatcher: lower-case letters, digits, "-" and "."',
-            example=_spec(dispatcherRef={"name": "No Name"}),
-        ),
-        Rule(
-            "self == oldSelf",
-            "a subscription stays with its dispatcher; delete it and create it anew for another one",
-        ),
-    ],
+    "SecretKeyRef.name": [secret_name(_spec(endpoint={"urlSecretRef": {"name": "No Name", "key": "k"}}))],
+    "SecretKeyRef.key": [secret_key(_spec(endpoint={"urlSecretRef": {"name": "n", "key": "k k"}}))],
+    "SecretRef.name": [secret_name(_endpoint(tls={"clientCertificateSecretRef": {"name": "No Name"}}))],
+    "DispatcherRef.name": dispatcher_name(_spec(dispatcherRef={"name": "No Name"})),
 }
-RULES["SecretRef.name"] = [
-    Rule(
-        RULES["SecretKeyRef.name"][0].rule,
-        RULES["SecretKeyRef.name"][0].message,
-        example=_endpoint(tls={"clientCertificateSecretRef": {"name": "No Name"}}),
-    )
-]
-
-
-def duration(least: str, most: str) -> Rule:
-    """A duration within limits. It is matched first: on anything else CEL's own `duration()` is an error."""
-    return Rule(
-        r"self.matches('^([0-9]{1,6}(\\.[0-9]{1,9})?(ms|s|m|h)){1,4}$')"
-        f" && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')",
-        f'write a duration of {least} to {most}, like "15s", "1h30m" or "500ms"',
-    )

@@ -4,28 +4,32 @@ Every `$ref` is inlined, null is not a value (an absent field is), nothing says 
 prunes or refuses what it does not know. Defaults are those of the model, at the innermost place where they can stand.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from hookcast_core.durations import format_duration
-from hookcast_operator.crds.rules import RULES, Rule, duration
+from hookcast_operator.crds.rules import Rule, duration
 
 Schema = dict[str, Any]
+Rules = Mapping[str, Sequence[Rule]]
+"""By model (`Endpoint`), by property (`Endpoint.url`), or by a list's items (`Events.types[]`)."""
 
 _DROPPED = {"title", "additionalProperties", "format", "x-within", "$defs", "default"}
 _KEPT_FORMATS = {"date-time"}
 
 
-def structural_schema(model: type[BaseModel]) -> Schema:
-    """The schema of a model's JSON form, by its aliases."""
+def structural_schema(model: type[BaseModel], rules: Rules) -> Schema:
+    """The schema of a model's JSON form, by its aliases, with the rules for it."""
     whole = model.model_json_schema(by_alias=True)
-    return _Converter(whole.get("$defs", {})).convert(whole | {"title": model.__name__})
+    return _Converter(whole.get("$defs", {}), rules).convert(whole | {"title": model.__name__})
 
 
 class _Converter:
-    def __init__(self, definitions: dict[str, Schema]) -> None:
+    def __init__(self, definitions: dict[str, Schema], rules: Rules) -> None:
         self._definitions = definitions
+        self._rules = rules
 
     def convert(self, source: Schema, place: str = "") -> Schema:
         """`place` is where the schema stands, as the table of rules has it: `Endpoint.url`, `Events.types[]`."""
@@ -38,9 +42,9 @@ class _Converter:
         for bound in ("Minimum", "Maximum"):
             if (limit := converted.pop(f"exclusive{bound}", None)) is not None:
                 converted |= {bound.lower(): limit, f"exclusive{bound}": True}
-        rules = RULES.get(place, []) + ([duration(*source["x-within"])] if "x-within" in source else [])
+        rules = [*self._rules.get(place, ())] + ([duration(*source["x-within"])] if "x-within" in source else [])
         if source.get("type") == "object":
-            rules = rules + RULES.get(source["title"], [])
+            rules = [*rules, *self._rules.get(source["title"], ())]
             converted["properties"] = {
                 name: self._property(part, f"{source['title']}.{name}") for name, part in source["properties"].items()
             }

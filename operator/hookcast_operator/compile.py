@@ -1,0 +1,288 @@
+"""From objects and Secrets to the lines of a configuration, and what is to be said of each object. Pure.
+
+An object that does not hold keeps its last good line in force; another object's is never touched by it.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from hookcast_core.configuration import SigningKey
+from hookcast_core.document import encode_line, identify, parse_entry
+from hookcast_core.egress import EgressPolicy, parse_url
+from hookcast_core.errors import InvalidInput, Reason
+from hookcast_core.resolve import Identity as CoreIdentity
+from hookcast_core.resolve import SecretNotAllowed, resolve, resolve_source
+from hookcast_core.source import parse_webhook_source
+from hookcast_core.subscription import parse_subscription
+from hookcast_operator.objects import CustomObject, Identity, Name, SecretObject, enabled_at
+
+GENERATED_KEY = "secret"
+"""The key of a generated Secret's data."""
+PENDING = "Pending"
+"""The reason of what passes by itself."""
+_OF_REFERENCES = frozenset(
+    {Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_NOT_FOUND, Reason.SECRET_NOT_ALLOWED, Reason.INVALID_SECRET}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something does not hold, as one word and as a sentence that names the field and what to write instead."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a compilation found of one object.
+
+    `line` is what the configuration holds of it, and `carries` the generation that the line is of: an older one while
+    the newest does not hold, None while there was never a good one. `missing` are Secrets that were looked for in vain.
+    """
+
+    identity: Identity
+    accepted: Refusal | None
+    resolved: Refusal | None
+    line: bytes | None = field(repr=False)
+    carries: int | None
+    suspended: bool = False
+    endpoint: str | None = None
+    path: str | None = None
+    signing_secret: str | None = None
+    wants_secret: "WantedSecret | None" = None
+    missing: frozenset[Name] = frozenset()
+
+    @property
+    def holds(self) -> bool:
+        """Whether the newest generation is what the configuration holds."""
+        return self.accepted is None and self.resolved is None and self.carries == self.identity.generation
+
+
+@dataclass(frozen=True, slots=True)
+class WantedSecret:
+    """A signing Secret that is to be made. `key` is what it held before it was lost, or None for a fresh one."""
+
+    name: str
+    owner: Identity
+    retained: bool
+    key: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that a compilation looks at. `hidden` are Secrets that exist and may not be used."""
+
+    objects: Mapping[str, CustomObject]
+    secrets: Mapping[Name, SecretObject]
+    hidden: Collection[Name]
+    namespace_is_allowed: Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """Judgements by UID, and the objects that name another dispatcher."""
+
+    judgements: Mapping[str, Judgement]
+    foreign: tuple[CustomObject, ...]
+    read: frozenset[Name]
+    """Every Secret that was looked for, whether or not it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What a judgement followed from: the same inputs give the same one."""
+
+    version: tuple[int, str | None, bool]
+    secrets: tuple[tuple[Name, int | None, bool], ...]
+
+
+class Compiler:
+    """Remembers the last judgement of every object, so that only what changed is compiled. One thread at a time."""
+
+    def __init__(
+        self,
+        *,
+        dispatcher: str,
+        policy: EgressPolicy,
+        every_secret: bool,
+        generate_in: Collection[str],
+        last_good: Iterable[bytes] = (),
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._policy = policy
+        self._every_secret = every_secret
+        self._generate_in = frozenset(generate_in)
+        self._known: dict[str, tuple[_Inputs, Judgement]] = {}
+        self._last_good = {found.uid: line for line in last_good if (found := identify(line)) is not None}
+
+    def compile(self, world: World) -> Compiled:
+        """Judges every object of this dispatcher."""
+        known: dict[str, tuple[_Inputs, Judgement]] = {}
+        foreign = []
+        for uid, found in world.objects.items():
+            if found.deleting:
+                continue
+            if found.dispatcher != self._dispatcher:
+                foreign.append(found)
+                continue
+            before = self._known.get(uid)
+            is_same = before is not None and before[0] == self._inputs(
+                found, world, (name for name, *_ in before[0].secrets)
+            )
+            known[uid] = before if before is not None and is_same else self._judge(found, world)
+        self._known = known
+        self._last_good = {uid: judged.line for uid, (_, judged) in known.items() if judged.line is not None}
+        read = frozenset(name for inputs, _ in known.values() for name, *_ in inputs.secrets)
+        return Compiled({uid: judged for uid, (_, judged) in known.items()}, tuple(foreign), read)
+
+    def _inputs(self, found: CustomObject, world: World, names: Iterable[Name]) -> _Inputs:
+        identity = found.identity
+        return _Inputs(
+            (identity.generation, found.enable, world.namespace_is_allowed(identity.namespace)),
+            tuple((name, _version(world.secrets.get(name)), name in world.hidden) for name in names),
+        )
+
+    def _judge(self, found: CustomObject, world: World) -> tuple[_Inputs, Judgement]:
+        secrets = _Secrets(found.identity.namespace, world, every=self._every_secret)
+        judgement = replace(self._judged(found, world, secrets), missing=secrets.missing)
+        return self._inputs(found, world, sorted(secrets.read)), judgement
+
+    def _judged(self, found: CustomObject, world: World, secrets: "_Secrets") -> Judgement:
+        identity = found.identity
+        if not world.namespace_is_allowed(identity.namespace):
+            message = f"the dispatcher takes no objects of the namespace {identity.namespace}"
+            refusal = Refusal(
+                Reason.NAMESPACE_NOT_ALLOWED, f"{message}; its installation's allowedNamespaces says which"
+            )
+            return Judgement(identity, refusal, None, None, None)
+        last_good = self._last_good.get(identity.uid)
+        suspended = isinstance(found.spec, dict) and found.spec.get("suspend") is True
+        kept = Judgement(identity, None, None, last_good, _generation(last_good), suspended=suspended)
+        try:
+            if identity.kind == "WebhookSource":
+                return self._source(found, kept, secrets)
+            return self._subscription(found, kept, secrets)
+        except InvalidInput as error:
+            refusal = Refusal(error.reason if secrets.wanted is None else PENDING, str(error))
+            if error.reason in _OF_REFERENCES:
+                return replace(kept, resolved=refusal, wants_secret=secrets.wanted)
+            return replace(kept, accepted=refusal)
+
+    def _subscription(self, found: CustomObject, kept: Judgement, secrets: "_Secrets") -> Judgement:
+        spec = parse_subscription(found.spec, prefix="spec.")
+        generated_name = f"{found.identity.name}-webhook-secret"
+
+        def generated_key(_: CoreIdentity) -> str:
+            may = found.identity.namespace in self._generate_in
+            retained = spec.signing.generated_secret == "Retain"  # noqa: S105  a word
+            return secrets.generated(generated_name, kept, may=may, retained=retained)
+
+        entry = resolve(
+            _core(found.identity), spec, secrets.read_data, self._policy, generated_key, prefix="spec."
+        ).model_copy(update={"enabled_at": enabled_at(found.enable)})
+        return replace(
+            kept,
+            line=encode_line(entry),
+            carries=found.identity.generation,
+            endpoint=None if spec.endpoint.url is None else parse_url(entry.url).host,
+            signing_secret=None if spec.signing.keys else generated_name,
+        )
+
+    def _source(self, found: CustomObject, kept: Judgement, secrets: "_Secrets") -> Judgement:
+        spec = parse_webhook_source(found.spec, prefix="spec.")
+        entry = resolve_source(_core(found.identity), spec, secrets.read_data, prefix="spec.")
+        return replace(kept, line=encode_line(entry), carries=found.identity.generation, path=entry.path)
+
+
+class _Secrets:
+    """One object's view of the Secrets of its namespace; remembers which were looked at."""
+
+    def __init__(self, namespace: str, world: World, *, every: bool) -> None:
+        self._namespace = namespace
+        self._world = world
+        self._every = every
+        self.read: set[Name] = set()
+        self.wanted: WantedSecret | None = None
+
+    @property
+    def missing(self) -> frozenset[Name]:
+        """Those that are not there, or may not be used."""
+        return frozenset(name for name in self.read if name not in self._world.secrets)
+
+    def read_data(self, name: str) -> Mapping[str, bytes] | None:
+        """The data of a Secret that may be used; None if there is none. Raises SecretNotAllowed."""
+        found = self._look(name)
+        if found is None:
+            if (self._namespace, name) in self._world.hidden:
+                raise SecretNotAllowed
+            return None
+        if not (found.is_allowed or self._every):
+            raise SecretNotAllowed
+        return found.data
+
+    def generated(self, name: str, kept: Judgement, *, may: bool, retained: bool) -> str:
+        """The key in the generated Secret; InvalidInput where it is not there, with `wanted` set if it may be made."""
+        found = self._look(name)
+        if found is not None:
+            return _generated_key(found, kept.identity)
+        if (self._namespace, name) in self._world.hidden:
+            raise _not_ours(name)
+        if not may:
+            raise InvalidInput(
+                Reason.SECRET_NOT_FOUND,
+                "spec.signing.keys",
+                "names no key, and none is generated in this namespace; make a Secret with one and name it here "
+                "(or list the namespace under generateSecrets.namespaces of the installation)",
+            )
+        self.wanted = WantedSecret(name, kept.identity, retained, _key_of(kept.line))
+        raise InvalidInput(Reason.SECRET_NOT_FOUND, "spec.signing.keys", f"the Secret {name} is being generated")
+
+    def _look(self, name: str) -> SecretObject | None:
+        self.read.add((self._namespace, name))
+        return self._world.secrets.get((self._namespace, name))
+
+
+def _generated_key(found: SecretObject, owner: Identity) -> str:
+    is_ours = found.generated_for == owner.name and (not found.owners or owner.uid in found.owners)
+    if not is_ours:
+        raise _not_ours(found.name)
+    try:
+        return found.data[GENERATED_KEY].decode()
+    except (KeyError, UnicodeDecodeError):
+        detail = f"the generated Secret {found.name} has no text under {GENERATED_KEY}; delete it to have it made anew"
+        raise InvalidInput(Reason.INVALID_SECRET, "spec.signing.keys", detail) from None
+
+
+def _not_ours(name: str) -> InvalidInput:
+    return InvalidInput(
+        Reason.SECRET_NOT_ALLOWED,
+        "spec.signing.keys",
+        f"names no key, and the Secret {name} exists but was not generated for this subscription; "
+        "name a key here, or remove that Secret",
+    )
+
+
+def _key_of(line: bytes | None) -> str | None:
+    """The generated key that the last good line was signed with: a lost Secret is made again with the same key."""
+    try:
+        entry = None if line is None else parse_entry(line)
+    except InvalidInput:
+        return None
+    if entry is None or entry.spec.signing.keys or not entry.signing_keys:
+        return None
+    key: SigningKey = entry.signing_keys[0]
+    return key.secret.get_secret_value()
+
+
+def _generation(line: bytes | None) -> int | None:
+    found = None if line is None else identify(line)
+    return None if found is None else found.generation
+
+
+def _version(found: SecretObject | None) -> int | None:
+    return None if found is None else found.version
+
+
+def _core(identity: Identity) -> CoreIdentity:
+    return CoreIdentity(identity.uid, identity.generation, identity.namespace, identity.name, "kubernetes")

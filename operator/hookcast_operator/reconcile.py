@@ -1,0 +1,182 @@
+"""Compiles, publishes, and has the results told: what is stored is compared with what should be, again and again."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from hookcast_core.errors import HookcastError, InvalidInput, Reason
+from hookcast_operator.compile import Compiled, Compiler, Judgement, Refusal, WantedSecret, World
+from hookcast_operator.ledger import Ledger
+from hookcast_operator.objects import Name
+from hookcast_operator.observed import Observed
+from hookcast_operator.store import ConfigurationStore, Published
+
+QUIET_SECONDS = 0.05
+"""Changes come in bursts: one publication for all that come within this time of each other…"""
+LATEST_SECONDS = 0.25
+"""…but none waits longer than this."""
+RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0)
+MANY = 100
+"""So many changes are compiled off the loop."""
+
+_log = structlog.get_logger("hookcast.operator.reconcile")
+
+
+class Reconciler:
+    """Lives as long as the operator leads; `run` is its one task.
+
+    `on_published` is told each configuration that is stored, the UIDs of lines that are new in it, and those of objects
+    that were judged anew; `want` which signing Secrets are to be made, `look_for` which Secrets are missed.
+    """
+
+    def __init__(
+        self,
+        observed: Observed,
+        compiler: Compiler,
+        store: ConfigurationStore,
+        ledger: Ledger,
+        *,
+        on_published: Callable[[Published, list[str], list[str]], None],
+        want: Callable[[Iterable[WantedSecret]], None],
+        look_for: Callable[[Iterable[Name]], None],
+        on_seconds: Callable[[float], None],
+    ) -> None:
+        self._observed = observed
+        self._compiler = compiler
+        self._store = store
+        self._ledger = ledger
+        self._on_published = on_published
+        self._want = want
+        self._look_for = look_for
+        self._on_seconds = on_seconds
+        self._dirty = asyncio.Event()
+        self._changes = 0
+        self._changed_at = 0.0
+        self._read: frozenset[Name] = frozenset()
+        self._kept = 0
+        self.hidden: set[Name] = set()
+        self.compiled = Compiled({}, (), frozenset())
+        self.published: Published | None = None
+
+    @property
+    def judgements(self) -> Mapping[str, Judgement]:
+        """The newest, by UID."""
+        return self.compiled.judgements
+
+    def changed(self) -> None:
+        """Something changed that matters."""
+        self._changes += 1
+        self._changed_at = time.monotonic()
+        self._dirty.set()
+
+    def secret_changed(self, name: Name) -> None:
+        """A Secret changed: it matters if an object refers to it."""
+        if name in self._read:
+            self.changed()
+
+    def verify(self) -> None:
+        """Has what is stored compared anew."""
+        self._store.forget()
+        self.changed()
+
+    async def run(self) -> None:
+        """Reconciles until cancelled."""
+        failures = 0
+        while True:
+            await self._dirty.wait()
+            await self._quiet()
+            changes, self._changes = self._changes, 0
+            self._dirty.clear()
+            try:
+                await self._reconcile(many=changes > MANY)
+                failures = 0
+            except HookcastError as error:
+                _log.warning("not published", problem=str(error), kind=type(error).__name__)
+                self.changed()
+                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
+
+    async def _quiet(self) -> None:
+        """Waits until nothing changes for a moment, within bounds."""
+        began = time.monotonic()
+        while True:
+            now = time.monotonic()
+            wait = min(self._changed_at + QUIET_SECONDS, began + LATEST_SECONDS) - now
+            if wait <= 0:
+                return
+            await asyncio.sleep(wait)
+
+    async def _reconcile(self, *, many: bool) -> None:
+        began = time.monotonic()
+        observed = self._observed
+        allowed = {
+            namespace: observed.namespace_is_allowed(namespace)
+            for namespace in {found.identity.namespace for found in observed.objects.objects.values()}
+        }
+        world = World(
+            dict(observed.objects.objects), dict(observed.secrets.objects), frozenset(self.hidden), allowed.__getitem__
+        )
+        compiled = await asyncio.to_thread(self._compiler.compile, world) if many else self._compiler.compile(world)
+        self._read = compiled.read
+        judgements = list(compiled.judgements.values())
+        self._want([judged.wants_secret for judged in judgements if judged.wants_secret is not None])
+        self._look_for({name for judged in judgements if judged.resolved for name in judged.missing})
+        published, compiled = await self._publish(compiled)
+        before = self.compiled.judgements
+        self.compiled, self.published = compiled, published
+        fresh = self._ledger.published(compiled.judgements.values(), published.sequence)
+        if fresh:
+            self._on_seconds(time.monotonic() - began)
+        judged = [uid for uid, judgement in compiled.judgements.items() if before.get(uid) is not judgement]
+        self._on_published(published, fresh, judged)
+
+    async def _publish(self, compiled: Compiled) -> tuple[Published, Compiled]:
+        """Stores what fits: past the ceiling the newest objects are left out, and told so."""
+        judgements = compiled.judgements
+        try:
+            return await self._store.publish(*_lines(judgements)), compiled
+        except InvalidInput as error:
+            if error.reason is not Reason.CAPACITY_EXCEEDED:
+                raise
+            detail = error.detail
+        kept = await self._room(judgements, detail)
+        compiled = replace(compiled, judgements=oldest(judgements, kept, detail))
+        return await self._store.publish(*_lines(compiled.judgements)), compiled
+
+    async def _room(self, judgements: Mapping[str, Judgement], detail: str) -> int:
+        """How many of the oldest fit, found by halving; the number of before is tried first."""
+        if self._kept and await self._store.fits(*_lines(oldest(judgements, self._kept, detail))):
+            return self._kept
+        fits, fits_not = 0, sum(judged.line is not None for judged in judgements.values())
+        while fits_not - fits > 1:
+            middle = (fits + fits_not) // 2
+            if await self._store.fits(*_lines(oldest(judgements, middle, detail))):
+                fits = middle
+            else:
+                fits_not = middle
+        self._kept = fits
+        return fits
+
+
+def oldest(judgements: Mapping[str, Judgement], count: int, detail: str) -> dict[str, Judgement]:
+    """The judgements, of which all but the oldest `count` that have a line are refused for want of room."""
+    carried = [judged for judged in judgements.values() if judged.line is not None]
+    carried.sort(key=lambda judged: (judged.identity.created, judged.identity.uid))
+    refusal = Refusal(Reason.CAPACITY_EXCEEDED, f"{detail}; remove some, or install another dispatcher")
+    left_out = {
+        judged.identity.uid: replace(judged, accepted=refusal, line=None, carries=None) for judged in carried[count:]
+    }
+    return {**judgements, **left_out}
+
+
+def _lines(judgements: Mapping[str, Judgement]) -> tuple[list[bytes], list[bytes]]:
+    """Those of subscriptions, and those of sources."""
+    entries: list[bytes] = []
+    sources: list[bytes] = []
+    for judged in judgements.values():
+        if judged.line is not None:
+            (entries if judged.identity.kind == "WebhookSubscription" else sources).append(judged.line)
+    return entries, sources

@@ -1,0 +1,193 @@
+"""Keeps the sealed configuration in Secrets: what pods start from, and what the operator itself goes on from.
+
+Two sets of Secrets are written in turns; a manifest says which is in force. Every write names the version that it
+replaces, so that a writer that was overtaken changes nothing and learns of it.
+"""
+
+import asyncio
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from hookcast_core.chunks import MAX_CHUNKS, SETS, Manifest, join, parse_manifest, split
+from hookcast_core.document import MAX_BYTES, Document, make_document, parse_document
+from hookcast_core.errors import InvalidInput
+from hookcast_core.sealing import Sealer
+from hookcast_operator.api import Api, Raw, path_of
+from hookcast_operator.errors import AlreadyExists, ApiUnavailable, Conflict, NotFound
+
+SECRET_TYPE = "hookcast.dev/configuration"  # noqa: S105  a type
+
+_log = structlog.get_logger("hookcast.operator.store")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A configuration that is stored. `token` is the sealed document, as pods take it."""
+
+    document: Document
+    token: bytes = field(repr=False)
+
+    @property
+    def sequence(self) -> int:
+        """Which one it is."""
+        return self.document.sequence
+
+
+class ConfigurationStore:
+    """Lives as long as the operator leads. `may_write` raises NotLeading where it does not."""
+
+    def __init__(
+        self,
+        api: Api,
+        sealer: Sealer,
+        *,
+        release: str,
+        namespace: str,
+        may_write: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._api = api
+        self._sealer = sealer
+        self._release = release
+        self._namespace = namespace
+        self._may_write = may_write
+        self._clock = clock
+        self._versions: dict[str, str] = {}
+        self._origin = ""
+        self._manifest: Manifest | None = None
+        self._stored: Published | None = None
+        self._highest = 0
+        self._is_read = False
+
+    def forget(self) -> None:
+        """Has the next `publish` look at what is there, whatever is remembered."""
+        self._is_read = False
+
+    async def read(self) -> Published | None:
+        """What is stored; None if there is nothing that can be opened with the keys of now."""
+        self._versions, self._origin, self._manifest, self._stored = {}, "", None, None
+        manifest = await self._get(self._name())
+        if manifest is not None:
+            self._origin = manifest["metadata"]["uid"]
+            self._manifest = parse_manifest(_decoded(manifest))
+        if self._manifest is not None:
+            self._highest = max(self._highest, self._manifest.sequence)
+            names = [self._name(self._manifest.set, index) for index in range(MAX_CHUNKS)]
+            found = await asyncio.gather(*map(self._get, names))
+            self._stored = self._opened([None if one is None else _decoded(one) for one in found])
+        self._is_read = True
+        return self._stored
+
+    async def publish(self, entries: Sequence[bytes], sources: Sequence[bytes]) -> Published:
+        """Stores a configuration of these lines, unless it is stored already.
+
+        Raises InvalidInput (CapacityExceeded); ApiUnavailable, Conflict and other refusals: then nothing is in force
+        that was not, and the next call begins with what is there.
+        """
+        try:
+            if not self._is_read:
+                await self.read()
+            return await self._publish(entries, sources)
+        except InvalidInput:
+            raise
+        except BaseException:
+            self._is_read = False
+            raise
+
+    async def fits(self, entries: Sequence[bytes], sources: Sequence[bytes]) -> bool:
+        """Whether a configuration of these lines can be stored."""
+        try:
+            split(await asyncio.to_thread(self._sealed, make_document(0, self._origin, entries, sources)), 0)
+        except InvalidInput:
+            return False
+        return True
+
+    async def _publish(self, entries: Sequence[bytes], sources: Sequence[bytes]) -> Published:
+        revision = make_document(0, "", entries, sources).revision
+        if self._stored is not None and self._stored.document.revision == revision:
+            return self._stored
+        if not self._origin:
+            await self._put(self._name(), {})
+        document = make_document(self._highest + 1, self._origin, entries, sources)
+        token = await asyncio.to_thread(self._sealed, document)
+        chunks = split(token, document.sequence)
+        into = SETS[0] if self._manifest is None or self._manifest.set == SETS[1] else SETS[1]
+        self._highest = document.sequence  # never used again, also if what follows breaks off
+        await asyncio.gather(*(self._put(self._name(into, chunk.index), chunk.data()) for chunk in chunks))
+        manifest = Manifest(into, document.sequence, chunks[0].digest, document.revision)
+        await self._put(self._name(), manifest.data())
+        self._manifest, self._stored = manifest, Published(document, token)
+        return self._stored
+
+    def _sealed(self, document: Document) -> bytes:
+        return self._sealer.seal(document.to_bytes(), int(self._clock()))
+
+    def _opened(self, chunks: Sequence[Mapping[str, bytes] | None]) -> Published | None:
+        joined = join(chunks)
+        if joined is None:
+            _log.warning("the stored configuration is not whole; it will be written anew")
+            return None
+        sequence, token = joined
+        self._highest = max(self._highest, sequence)
+        try:
+            return Published(parse_document(self._sealer.open(token, MAX_BYTES)[0]), token)
+        except InvalidInput as error:
+            _log.warning("the stored configuration cannot be used; it will be written anew", problem=error.detail)
+            return None
+
+    async def _get(self, name: str) -> Raw | None:
+        try:
+            found = await self._api.get(self._path(name))
+        except NotFound:
+            return None
+        self._versions[name] = found["metadata"]["resourceVersion"]
+        return found
+
+    async def _put(self, name: str, data: Mapping[str, bytes]) -> None:
+        """Writes a Secret in the version that was seen last, and checks that it is what was written."""
+        if name not in self._versions:
+            await self._get(name)
+        self._may_write()
+        version = self._versions.get(name)
+        secret = self._secret(name, data, version)
+        try:
+            if version is None:
+                answer = await self._api.create(path_of("v1", "secrets", self._namespace), secret)
+            else:
+                answer = await self._api.replace(self._path(name), secret)
+        except (AlreadyExists, NotFound) as error:
+            raise Conflict(error.code, f"the Secret {name} was made or deleted by another meanwhile") from error
+        if _decoded(answer) != data:
+            raise ApiUnavailable(f"the Secret {name} does not hold what was written")
+        self._versions[name] = answer["metadata"]["resourceVersion"]
+        if name == self._name():
+            self._origin = answer["metadata"]["uid"]
+
+    def _secret(self, name: str, data: Mapping[str, bytes], version: str | None) -> Raw:
+        labels = {
+            "app.kubernetes.io/name": "hookcast",
+            "app.kubernetes.io/instance": self._release,
+            "app.kubernetes.io/component": "configuration",
+            "app.kubernetes.io/managed-by": "hookcast-operator",
+        }
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "labels": labels} | ({"resourceVersion": version} if version else {}),
+            "type": SECRET_TYPE,
+            "data": {key: b64encode(value).decode() for key, value in data.items()},
+        }
+
+    def _name(self, of: str | None = None, index: int = 0) -> str:
+        return f"{self._release}-configuration" + (f"-{of}-{index}" if of else "")
+
+    def _path(self, name: str) -> str:
+        return path_of("v1", "secrets", self._namespace, name)
+
+
+def _decoded(secret: Raw) -> dict[str, bytes]:
+    return {key: b64decode(value) for key, value in (secret.get("data") or {}).items()}
