@@ -1,8 +1,10 @@
 """The `hookcast` command. Whatever a user can get wrong is told in one line that names it, with exit status 2."""
 
+import asyncio
 import importlib.metadata
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import structlog
@@ -12,7 +14,7 @@ from typer.exceptions import Abort, TyperException
 
 from hookcast_app.settings import Settings
 from hookcast_app.settings_errors import explain_input, explain_settings
-from hookcast_core.errors import InvalidInput, Reason
+from hookcast_core.errors import HookcastError, InvalidInput, Reason
 
 USAGE = 2
 """Exit status: what the user gave does not hold."""
@@ -83,6 +85,50 @@ def serve(
         return FAILED
 
 
+@_app.command()
+def migrate(
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", envvar="HOOKCAST_MIGRATE_FROM", metavar="URL", help="The Redis with the data, or embedded."
+        ),
+    ],
+    target: Annotated[
+        Option, typer.Option("--to", envvar="HOOKCAST_MIGRATE_TO", metavar="URL", help="The Redis to move it to.")
+    ] = None,
+    data_dir: Annotated[
+        Path, typer.Option(envvar="HOOKCAST_DATA_DIR", metavar="DIR", help="Where the embedded one is [.hookcast].")
+    ] = Path(".hookcast"),
+    force: Annotated[bool, typer.Option("--force", help="Delete what the target holds of Hookcast's.")] = False,  # noqa: FBT002  a flag
+    abandon: Annotated[bool, typer.Option("--abandon", help="Give an interrupted move up, stay with --from.")] = False,  # noqa: FBT002
+) -> int:
+    """Move everything to another Redis, with nothing lost. May be interrupted and run again.
+
+    Servers on the source stop accepting events while it runs, and for good when it has ended.
+    """
+    # Imported late, as in _serve.
+    from hookcast_app import migration  # noqa: PLC0415
+    from hookcast_app.observability import configure_logs  # noqa: PLC0415
+
+    configure_logs("warning", "auto")
+    if not abandon and target is None:
+        return _refuse("Missing option '--to'. (see hookcast --help)")
+    try:
+        if abandon or target is None:
+            asyncio.run(migration.abandon(source, data_dir, _say))
+        else:
+            asyncio.run(migration.migrate(source, target, data_dir, _say, force=force))
+    except InvalidInput as error:
+        return _refuse(explain_input(error, {"from", "to", "data_dir"}))
+    except HookcastError as error:
+        _say(str(error))
+        return FAILED
+    except Exception as error:  # noqa: BLE001  as in serve
+        _log.critical("hookcast failed", exc_info=error)
+        return FAILED
+    return 0
+
+
 def _serve(settings: Settings) -> int:
     # Imported late: `hookcast version` and a refused setting need none of it.
     from hookcast_app.first_start import with_keys  # noqa: PLC0415
@@ -119,5 +165,9 @@ def _check_manifests(settings: Settings) -> None:
 
 def _refuse(line: str) -> int:
     """One line, whatever was in it."""
-    typer.echo(f"hookcast: {' '.join(line.split())}", err=True)
+    _say(line)
     return USAGE
+
+
+def _say(line: str) -> None:
+    typer.echo(f"hookcast: {' '.join(line.split())}", err=True)

@@ -139,7 +139,9 @@ class Application:
         except Unavailable as error:
             detail = f"{error.detail}; is it running there?"
             raise InvalidInput(Reason.REDIS_UNREACHABLE, "redis_url", detail) from error
-        watch = RedisWatch(redis, state, on_empty=self._restore, on_latency=self.metrics.redis_latency)
+        watch = RedisWatch(
+            redis, state, on_empty=self._restore, on_latency=self.metrics.redis_latency, on_mark=self._follow_mark
+        )
         self.health.register("redis", watch.check)
         self._start("redis watch", watch.run())
         return redis
@@ -148,6 +150,10 @@ class Application:
         """Redis came back empty. Subscriptions come from files, and lanes are made by what is published next."""
         if self._dispatching is not None:
             self._dispatching.look()
+
+    def _follow_mark(self, is_marked: bool) -> None:  # noqa: FBT001  a callback's shape
+        if self._dispatching is not None:
+            self._dispatching.follow(is_moving=is_marked)
 
     async def _open_configuration(self) -> None:
         source: ConfigurationFiles | KubernetesConfiguration | None = None

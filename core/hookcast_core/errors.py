@@ -21,6 +21,7 @@ class Reason(StrEnum):
     REDIS_NOT_FOUND = "RedisNotFound"
     REDIS_UNREACHABLE = "RedisUnreachable"
     REDIS_UNFIT = "RedisUnfit"
+    MIGRATION_REFUSED = "MigrationRefused"
     # Requests
     INVALID_REQUEST = "InvalidRequest"
     UNAUTHENTICATED = "Unauthenticated"

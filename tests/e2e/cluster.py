@@ -83,6 +83,11 @@ class Cluster:
         found: Object = json.loads(done.stdout) if done.stdout.strip() else {}
         return found
 
+    def decoded(self, name: str, namespace: str) -> dict[str, str]:
+        """A Secret's data as texts."""
+        data = self.get("secret", name, namespace)["data"]
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
     def list(self, kind: str, namespace: str, selector: str = "") -> list[Object]:
         """The objects of a kind in a namespace."""
         done = self.kubectl("get", kind, "-n", namespace, "-l", selector, "-o", "json")
@@ -102,14 +107,14 @@ class Cluster:
         """Runs a program on the node."""
         return run("docker", "exec", self.node, *command, check=check).stdout.strip()
 
-    def kill_container(self, pod: str, container: str, namespace: str) -> None:
-        """SIGKILL for a container's first process, from outside, as the kernel would."""
+    def process(self, pod: str, container: str, namespace: str) -> str:
+        """The pid, on the node, of a container's first process."""
         status = self.get("pod", pod, namespace)["status"]
         all_of_it = [*status["containerStatuses"], *status.get("initContainerStatuses", [])]
         found = next(one["containerID"] for one in all_of_it if one["name"] == container).removeprefix("containerd://")
         pid = re.search(r'"pid\\?":\s*(\d+)', self.on_node("crictl", "inspect", found))  # in JSON, or JSON within it
         assert pid is not None
-        self.on_node("kill", "-9", pid[1])
+        return pid[1]
 
     def load(self, *images: str) -> None:
         """Makes images of this machine known to the cluster."""
@@ -221,8 +226,7 @@ class Release:
     @property
     def keys(self) -> dict[str, str]:
         """The Secret with the app's keys."""
-        data = self.cluster.get("secret", f"{self.name}-keys", self.namespace)["data"]
-        return {name: base64.b64decode(value).decode() for name, value in data.items()}
+        return self.cluster.decoded(f"{self.name}-keys", self.namespace)
 
     @property
     def api_key(self) -> str:

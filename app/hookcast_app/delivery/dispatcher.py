@@ -64,6 +64,7 @@ class Dispatcher:
         self._given_back = asyncio.Event()
         self._settling: asyncio.TimerHandle | None = None
         self._stopping = False
+        self._paused = False
         self._tasks: asyncio.TaskGroup | None = None
         self.counts: Counter[str] = Counter()
         self.leasing = False
@@ -85,7 +86,7 @@ class Dispatcher:
     def wake(self, uid: str) -> None:
         """Something was published to this lane, or it wants attention for another reason."""
         lane = self._lanes.get(uid)
-        if lane is None and not self._stopping:
+        if lane is None and not self._stopping and not self._paused:
             lane = self._lanes[uid] = Lane(uid)
             self._apply(lane)
         if lane is not None:
@@ -95,6 +96,19 @@ class Dispatcher:
     def look(self) -> None:
         """Looks for lanes that want attention at once: after signals may have been missed."""
         self._look.set()
+
+    def pause(self) -> None:
+        """Takes nothing more, lets attempts end and gives the lanes back, until `resume`; may be told repeatedly."""
+        if not self._paused:
+            self._paused = True
+            for lane in list(self._lanes.values()):
+                self._leave(lane)
+
+    def resume(self) -> None:
+        """Works again; harmless if it was not paused."""
+        if self._paused:
+            self._paused = False
+            self.look()
 
     def _changed(self, uids: Iterable[str]) -> None:
         for uid in uids:
@@ -149,7 +163,7 @@ class Dispatcher:
             try:
                 for uid in await self._store.due(10_000 if horizon else 500, horizon):
                     self.wake(uid)
-                horizon, self.leasing = 0, True
+                horizon, self.leasing = horizon if self._paused else 0, True
             except Unavailable as error:
                 self.leasing = False
                 self._unavailable(error)

@@ -92,6 +92,13 @@ class Dispatching:
         """Looks for work at once."""
         self._dispatcher.look()
 
+    def follow(self, *, is_moving: bool) -> None:
+        """Rests while Redis is being moved to another, and once it was."""
+        if is_moving:
+            self._dispatcher.pause()
+        else:
+            self._dispatcher.resume()
+
     def check(self) -> str | None:
         """Readiness: whether lanes can be leased."""
         return None if self._dispatcher.leasing else "the dispatcher has not reached Redis"

@@ -13,6 +13,7 @@ from hookcast_app.redis import Keys, Script, translated
 
 _turn = Script("hookcast_app.delivery", "turn.lua")
 _load = Script("hookcast_app.delivery", "load.lua")
+_unmarked = Script("hookcast_app.redis", "unmarked.lua")
 _due = Script("hookcast_app.delivery", "due.lua")
 
 FAR = 10**13
@@ -90,7 +91,7 @@ class LaneStore:
 
         Raises Unavailable: what was settled is then unknown, and the same turn may be tried again.
         """
-        keys = [self._keys.ring, self._keys.hungry, self._keys.disabled]
+        keys = [self._keys.ring, self._keys.hungry, self._keys.disabled, self._keys.mark]
         args: list[str | bytes | int] = [*self._head, len(turns)]
         for turn in turns:
             keys += self._lane_keys(turn)
@@ -128,18 +129,19 @@ class LaneStore:
     async def disable(self, uid: str, state: bytes) -> None:
         """Remembers that a subscription is disabled, and why; `state` is opaque here."""
         with translated("disable"):
-            await self._redis.hset(self._keys.disabled, uid, state)
+            await _unmarked(self._redis, [self._keys.mark, self._keys.disabled], ["HSET", uid, state])
 
     async def enable(self, uid: str) -> None:
         """Forgets that a subscription was disabled, and wakes its lane."""
         with translated("enable"):
-            await self._redis.hdel(self._keys.disabled, uid)
+            await _unmarked(self._redis, [self._keys.mark, self._keys.disabled], ["HDEL", uid])
         await self.wake([uid])
 
     async def wake(self, uids: Sequence[str]) -> None:
         """Makes lanes want attention now, if they have anything."""
         with translated("wake"):
-            await self._redis.zadd(self._keys.ring, dict.fromkeys(uids, 0), xx=True)
+            scores = [word for uid in uids for word in ("0", uid)]
+            await _unmarked(self._redis, [self._keys.mark, self._keys.ring], ["ZADD", "XX", *scores])
 
 
 def _fetched(answer: list[object]) -> Fetched | None:

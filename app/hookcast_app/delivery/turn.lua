@@ -1,7 +1,7 @@
 -- One turn of many lanes: hold the lease, settle what was attempted, make due what waited, fetch what comes next.
 -- Everything is read first: a key of a wrong type raises before anything is written.
 --
--- KEYS  ring, hungry, disabled, then for each lane: lease, waiting, later, delivered, dead, discarded,
+-- KEYS  ring, hungry, disabled, mark, then for each lane: lease, waiting, later, delivered, dead, discarded,
 --       and the event of each of its results
 -- ARGV  token, lease ms, retention s, dead letters' retention s, number of lanes, then for each lane:
 --       UID, mode, park ms, read after (a stream id or '-'), how many to fetch, horizon ms, number of results,
@@ -17,6 +17,11 @@ local ring, hungry, disabled = KEYS[1], KEYS[2], KEYS[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- See redis/moving.py: while it is drained, attempts that are under way are settled and no lane is leased any more.
+local mark = string.match(redis.call('GET', KEYS[4]) or '', '^%a+')
+if mark and mark ~= 'draining' then
+  return redis.error_reply('HOOKCASTMOVED the data of this Redis are moved to another, or are not all here yet')
+end
 redis.call('ZCARD', ring)
 redis.call('SCARD', hungry)
 redis.call('HLEN', disabled)
@@ -155,6 +160,10 @@ local function turn(lane)
     end
     return { 0 }
   end
+  if free and mark then
+    redis.call('ZADD', ring, now + 1000, lane.uid)
+    return { 0 }
+  end
   lane.field, lane.settled = 'd:' .. lane.uid, {}
   for _, result in ipairs(lane.results) do
     settle(lane, result)
@@ -172,7 +181,7 @@ local function turn(lane)
 end
 
 local lanes = {}
-local key, arg = 4, 6
+local key, arg = 5, 6
 for number = 1, tonumber(ARGV[5]) do
   lanes[number], key, arg = read(key, arg)
 end

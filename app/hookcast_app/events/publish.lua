@@ -2,7 +2,7 @@
 -- One call, so that an event, its deliveries and its publications are there together or not at all. Everything is
 -- read first: a key of a wrong type raises before anything is written.
 --
--- KEYS  ring, hungry, index of events, then each lane's waiting stream,
+-- KEYS  ring, hungry, index of events, mark, then each lane's waiting stream,
 --       then for each event its own key and, if its publisher chose the id, its dedup key
 -- ARGV  number of lanes, number of events, retention s, dedup s, wake channel, then each lane's UID,
 --       then for each event: ref, digest (16 bytes, or empty), record, body,
@@ -13,16 +13,19 @@ local lanes, events = tonumber(ARGV[1]), tonumber(ARGV[2])
 local retention, dedup, wake = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local ring, hungry, index = KEYS[1], KEYS[2], KEYS[3]
 
+if redis.call('EXISTS', KEYS[4]) == 1 then
+  return redis.error_reply('HOOKCASTMOVED the data of this Redis are moved to another, or are not all here yet')
+end
 redis.call('ZCARD', ring)
 redis.call('SCARD', hungry)
 redis.call('XLEN', index)
 local lengths = {}
 for lane = 1, lanes do
-  lengths[lane] = redis.call('XLEN', KEYS[3 + lane])
+  lengths[lane] = redis.call('XLEN', KEYS[4 + lane])
 end
 
 local verdicts, batch, seen = {}, {}, {}
-local key, arg = 4 + lanes, 6 + lanes
+local key, arg = 5 + lanes, 6 + lanes
 for number = 1, events do
   local event = { key = KEYS[key], ref = ARGV[arg], digest = ARGV[arg + 1], at = arg + 2 }
   key = key + 1
@@ -50,7 +53,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function deliver(lane, ref)
-  local waiting, uid = KEYS[3 + lane], ARGV[5 + lane]
+  local waiting, uid = KEYS[4 + lane], ARGV[5 + lane]
   redis.call('XADD', waiting, '*', 'e', ref)
   lengths[lane] = lengths[lane] + 1
   -- A lane that is read to its end says so in `hungry`; only then, or if it was empty, must somebody be told.

@@ -46,7 +46,7 @@ class EventStore:
         """
         lanes = list(dict.fromkeys(uid for publication in batch for uid in publication.lanes))
         numbers = {uid: number for number, uid in enumerate(lanes, 1)}
-        keys = [self._keys.ring, self._keys.hungry, self._keys.events]
+        keys = [self._keys.ring, self._keys.hungry, self._keys.events, self._keys.mark]
         keys += [self._keys.lane(uid, "waiting") for uid in lanes]
         args: list[str | bytes | int] = [len(lanes), len(batch), *self._limits, self._keys.wake, *lanes]
         for publication in batch:

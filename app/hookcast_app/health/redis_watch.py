@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from redis.asyncio import Redis
 
-from hookcast_app.redis import ServerState, claim_instance, probe, unfit_policy
+from hookcast_app.redis import Mark, Seen, ServerState, claim_instance, probe, unfit_policy
 from hookcast_core.errors import Unavailable
 
 BEAT_SECONDS = 1.0
@@ -22,7 +22,7 @@ class RedisWatch:
 
     `on_empty` writes again what must not be missing. It is called when the instance key is gone or another: Redis came
     back empty or was flushed. Until it has returned, the process is unready; if it raises Unavailable
-    it is called again.
+    it is called again. `on_mark` is told at each look whether Redis is marked as being moved (redis/moving.py).
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class RedisWatch:
         *,
         on_empty: Callable[[], Awaitable[None]],
         on_latency: Callable[[float], None] = lambda _seconds: None,
+        on_mark: Callable[[bool], None] = lambda _is_marked: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = redis
@@ -39,6 +40,9 @@ class RedisWatch:
         self._policy = state.policy
         self._on_empty = on_empty
         self._on_latency = on_latency
+        self._on_mark = on_mark
+        self._mark: Mark | None = None
+        self._note_mark(state.mark)
         self._clock = clock
         self._answered = clock()
         self._trouble: str | None = None
@@ -48,6 +52,8 @@ class RedisWatch:
         """Why Redis keeps this process unready, or None."""
         if self._is_empty:
             return "Redis came back empty; writing again what must not be missing"
+        if self._mark is not None:
+            return self._mark.reason()
         if self._trouble and self._clock() - self._answered > PATIENCE_SECONDS:
             return self._trouble
         return unfit_policy(self._policy)
@@ -66,12 +72,26 @@ class RedisWatch:
             self._answered = self._clock()
             self._on_latency(self._answered - started)
             self._policy = seen.policy
-            if seen.instance != self._instance:
+            self._follow(seen)
+            if seen.mark is None and seen.instance != self._instance:
                 await self._restore()
         except Unavailable as error:
             self._note(error.detail)
         else:
             self._note(None)
+
+    def _follow(self, seen: Seen) -> None:
+        if self._mark is not None and seen.mark is None:
+            self._instance = seen.instance or self._instance  # if it was filled, it holds the data of another now
+        self._note_mark(seen.mark)
+        self._on_mark(seen.mark is not None)
+
+    def _note_mark(self, mark: Mark | None) -> None:
+        if mark is not None and mark != self._mark:
+            _log.warning("redis is being moved, or was", reason=mark.reason())
+        if mark is None and self._mark is not None:
+            _log.info("redis is no longer being moved")
+        self._mark = mark
 
     async def _restore(self) -> None:
         if not self._is_empty:

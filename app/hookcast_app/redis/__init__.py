@@ -3,21 +3,44 @@
 from hookcast_app.redis.connect import create_redis
 from hookcast_app.redis.embedded import EmbeddedRedis
 from hookcast_app.redis.errors import translated
-from hookcast_app.redis.keys import Keys, channel
+from hookcast_app.redis.keys import PREFIX, Keys, channel
+from hookcast_app.redis.moving import Mark, Phase, read_mark, swap_mark
 from hookcast_app.redis.scripts import Script
-from hookcast_app.redis.state import ServerState, check_server, claim_instance, first_contact, probe, unfit_policy
+from hookcast_app.redis.state import (
+    ALIVE_KEY,
+    INSTANCE_KEY,
+    SCHEMA_KEY,
+    Seen,
+    ServerState,
+    check_fit,
+    check_server,
+    claim_instance,
+    first_contact,
+    probe,
+    unfit_policy,
+)
 
 __all__ = [
+    "ALIVE_KEY",
+    "INSTANCE_KEY",
+    "PREFIX",
+    "SCHEMA_KEY",
     "EmbeddedRedis",
     "Keys",
+    "Mark",
+    "Phase",
     "Script",
+    "Seen",
     "ServerState",
     "channel",
+    "check_fit",
     "check_server",
     "claim_instance",
     "create_redis",
     "first_contact",
     "probe",
+    "read_mark",
+    "swap_mark",
     "translated",
     "unfit_policy",
 ]

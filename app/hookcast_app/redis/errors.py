@@ -23,6 +23,8 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits: so
 )
 _PASSING = frozenset({"LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "BUSY", "CLUSTERDOWN"})
 """Codes that Redis answers with for what passes by itself or by its operator's hand."""
+MOVED_CODE = "HOOKCASTMOVED"
+"""What our own scripts answer on a Redis that is marked: see moving.py."""
 
 
 @contextmanager
@@ -46,4 +48,6 @@ def why_unavailable(error: Exception) -> str | None:
         if isinstance(error, kind):
             return why
     code = str(error).split(" ", 1)[0]
+    if code == MOVED_CODE:
+        return "its data are being moved to another Redis, or were (health/ready says more)"
     return f"it says {code}" if isinstance(error, foreign.ResponseError) and code in _PASSING else None

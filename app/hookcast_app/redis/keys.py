@@ -9,6 +9,7 @@
     ring                    sorted set: lanes by the time (epoch ms) at which they want attention
     hungry                  set: lanes read to their end; the next publish to one wakes a dispatcher
     disabled                hash: lanes that an endpoint's answer disabled
+    mark                    there while all of this is moved to another Redis, and afterwards: see moving.py
     lane:<uid>:lease        token of the dispatcher that works this lane
     lane:<uid>:waiting      stream: refs in order; those in flight stay until they are settled
     lane:<uid>:later        sorted set: refs by the time of their next attempt
@@ -29,6 +30,7 @@ class Keys:
         self.events = f"{self.prefix}events"
         self.disabled = f"{self.prefix}disabled"
         self.wake = f"{self.prefix}wake"
+        self.mark = f"{self.prefix}mark"
 
     def event(self, ref: str) -> str:
         """An event's hash."""

@@ -1,5 +1,6 @@
 """Lua scripts that lie beside the module that uses them: loaded once, called by their hash."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -14,7 +15,7 @@ class Script:
         self._text = files(package).joinpath(name).read_bytes()
         self._sha: str | None = None
 
-    async def __call__(self, redis: Redis, keys: list[str], args: list[Any]) -> Any:
+    async def __call__(self, redis: Redis, keys: Sequence[str | bytes], args: Sequence[Any]) -> Any:
         """Runs on `redis`; raises what redis-py raises."""
         if self._sha is None:
             self._sha = await redis.script_load(self._text)

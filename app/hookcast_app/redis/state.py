@@ -4,7 +4,7 @@ import asyncio
 import re
 import secrets
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import structlog
 from redis.asyncio import Redis
@@ -12,6 +12,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError
 
 from hookcast_app.redis.errors import translated
 from hookcast_app.redis.keys import PREFIX
+from hookcast_app.redis.moving import MARK_KEY, Mark
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 
 SCHEMA = 1
@@ -31,6 +32,7 @@ class ServerState(NamedTuple):
     version: tuple[int, ...]
     instance: str | None
     policy: str | None
+    mark: Mark | None = None
 
 
 class Seen(NamedTuple):
@@ -38,10 +40,17 @@ class Seen(NamedTuple):
 
     instance: str | None
     policy: str | None
+    mark: Mark | None
 
 
 async def check_server(redis: Redis) -> ServerState:
-    """Whether this Redis fits: at least 6.2, keys of a layout that we know. Claims it if it holds nothing of ours.
+    """As `check_fit`; claims it if it holds nothing of ours."""
+    state = await check_fit(redis)
+    return state._replace(instance=await claim_instance(redis))
+
+
+async def check_fit(redis: Redis) -> ServerState:
+    """Whether this Redis fits: at least 6.2, keys of a layout that we know. Writes nothing.
 
     Raises InvalidInput (RedisUnfit, field `redis_url`) with the fix, Unavailable if it does not answer now. Its policy
     is not refused but reported: that one can be mended while we run (see `unfit_policy`).
@@ -53,7 +62,9 @@ async def check_server(redis: Redis) -> ServerState:
             if version < MINIMUM:
                 raise _unfit(f"is Redis {_dotted(version)}; Hookcast needs {_dotted(MINIMUM)} or newer, or Valkey")
             await _check_schema(redis)
-            return ServerState(version, await claim_instance(redis), info.get("maxmemory_policy"))
+            instance, mark = cast("list[bytes | None]", await redis.mget(INSTANCE_KEY, MARK_KEY))
+            policy = info.get("maxmemory_policy")
+            return ServerState(version, None if instance is None else _text(instance), policy, Mark.read(mark))
     except (NoPermissionError, Unavailable) as error:
         causes = _causes(error)
         if any(isinstance(cause, NoPermissionError) for cause in causes):
@@ -94,14 +105,14 @@ async def claim_instance(redis: Redis) -> str:
 
 
 async def probe(redis: Redis) -> Seen:
-    """One small write and two reads in one round trip. Raises Unavailable."""
+    """One small write and some reads in one round trip. Raises Unavailable."""
     with translated("answer a probe"):
         pipeline = redis.pipeline(transaction=False)
         pipeline.set(ALIVE_KEY, "1", ex=ALIVE_SECONDS)
-        pipeline.get(INSTANCE_KEY)
+        pipeline.mget(INSTANCE_KEY, MARK_KEY)
         pipeline.info("memory")
-        _, instance, memory = await pipeline.execute()
-    return Seen(None if instance is None else _text(instance), memory.get("maxmemory_policy"))
+        _, (instance, mark), memory = await pipeline.execute()
+    return Seen(None if instance is None else _text(instance), memory.get("maxmemory_policy"), Mark.read(mark))
 
 
 def unfit_policy(policy: str | None) -> str | None:
