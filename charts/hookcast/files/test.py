@@ -1,4 +1,6 @@
-"""`helm test`: listens on a channel, publishes an event to it and waits until it arrives. Standard library only.
+"""`helm test`: publishes an event to a channel that it listens on, and waits until it arrives. Standard library only.
+
+With the value `test.webhook` it receives another one as a webhook.
 
 Without a shared secret (`HOOKCAST_JWT_PUBLIC_KEY`) no connection token can be made: the event is read back instead.
 """
@@ -9,11 +11,13 @@ import hmac
 import json
 import os
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 URL = os.environ["HOOKCAST_TEST_URL"]
 PATIENCE = 60.0
@@ -65,16 +69,14 @@ def open_url(path: str, headers: dict[str, str], body: object = None):
         time.sleep(1)
 
 
-def main() -> None:
-    key = {"X-API-Key": api_key()}
+def hear(key: dict[str, str]) -> None:
+    """Publishes an event and waits until it is on the channel, or stored where nobody can listen."""
     jwt = token()
-    marker = uuid.uuid4().hex
     stream = jwt and open_url(f"/sse/{CHANNEL}", {"Authorization": f"Bearer {jwt}"})
-    event = {"type": "hookcast-test.published", "channel": CHANNEL, "data": {"marker": marker}}
-    answer = json.load(open_url("/api/v1/events", key, event))
-    print(f"published {answer['id']}")
+    marker = uuid.uuid4().hex
+    event = publish(key, marker, CHANNEL)
     if not stream:
-        json.load(open_url(f"/api/v1/events/{answer['id']}", key))
+        json.load(open_url(f"/api/v1/events/{event}", key))
         print("stored; not listened for: there is no HOOKCAST_JWT_SECRET to make a connection token with")
         return
     for line in stream:
@@ -82,6 +84,47 @@ def main() -> None:
             print(f"arrived on the channel {CHANNEL}")
             return
     sys.exit("the stream ended before the event arrived")
+
+
+def receive(key: dict[str, str], port: int) -> None:
+    """Publishes until one arrives as a signed webhook: the subscription may only be on its way to the server."""
+    markers, arrived = [], threading.Event()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"])).decode()
+            if self.headers["webhook-signature"] and any(marker in body for marker in markers):
+                arrived.set()
+            self.send_response(HTTPStatus.NO_CONTENT)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """What arrived is told below."""
+
+    server = HTTPServer(("", port), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    deadline = time.monotonic() + PATIENCE
+    while not arrived.wait(1):
+        if time.monotonic() > deadline:
+            sys.exit("no webhook arrived; kubectl get webhooksubscription and GET /api/v1/deliveries say why")
+        markers.append(uuid.uuid4().hex)
+        publish(key, markers[-1])
+    print("arrived as a webhook")
+
+
+def publish(key: dict[str, str], marker: str, channel: str | None = None) -> str:
+    """The id of the event."""
+    event = {"type": "hookcast-test.published", "data": {"marker": marker}} | ({"channel": channel} if channel else {})
+    answer = json.load(open_url("/api/v1/events", key, event))
+    print(f"published {answer['id']}")
+    return answer["id"]
+
+
+def main() -> None:
+    key = {"X-API-Key": api_key()}
+    hear(key)
+    if port := os.environ.get("HOOKCAST_TEST_WEBHOOK"):
+        receive(key, int(port))
 
 
 main()

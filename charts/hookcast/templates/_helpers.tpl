@@ -74,12 +74,27 @@ labels:
 {{- end -}}
 {{- end -}}
 
+{{/* Where webhooks may go though it is private: what the settings say, and helm test's receiver if there is one. */}}
+{{- define "hookcast.egressAllow" -}}
+{{- $given := get .Values.settings "EGRESS_ALLOW" -}}
+{{- $entries := kindIs "slice" $given | ternary $given (list $given | compact) -}}
+{{- if .Values.test.webhook }}{{ $entries = append $entries (include "hookcast.testReceiver" .) }}{{ end -}}
+{{- join "," $entries -}}
+{{- end -}}
+
+{{- define "hookcast.testReceiver" -}}
+{{ include "hookcast.fullname" . }}-test.{{ .Release.Namespace }}.svc:8080
+{{- end -}}
+
 {{/* The settings' ConfigMap data. */}}
 {{- define "hookcast.settings" -}}
-{{- range $name, $value := .Values.settings }}
+{{- range $name, $value := omit .Values.settings "EGRESS_ALLOW" }}
 {{- if not (kindIs "invalid" $value) }}
 HOOKCAST_{{ $name }}: {{ include "hookcast.setting" (list $ $name $value) | quote }}
 {{- end }}
+{{- end }}
+{{- with include "hookcast.egressAllow" . }}
+HOOKCAST_EGRESS_ALLOW: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
