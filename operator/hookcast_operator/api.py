@@ -21,6 +21,8 @@ from hookcast_operator.errors import AlreadyExists, ApiRefused, ApiUnavailable, 
 PAGE = 500
 """Objects asked for at once in a list."""
 REQUEST_SECONDS = 30.0
+CONNECT_SECONDS = 2.0
+"""Then a new attempt: the kernel waits longer each time before it asks again, and would miss a server that is back."""
 TOKEN_SECONDS = 60.0
 """The kubelet renews a pod's token long before it ends; the file is read again this often."""
 _TOO_MANY = 429
@@ -54,7 +56,7 @@ class Api:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=100, ssl=self._login.as_ssl_context()),
             headers={"User-Agent": "hookcast-operator", "Accept": "application/json"},
-            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
             middlewares=(self._with_credentials,),
             proxy=self._login.proxy_url,
         )
@@ -110,7 +112,7 @@ class Api:
     async def hints(self, path: str, seconds: int, **query: str) -> AsyncIterator[None]:
         """Yields when something of a collection changes, for that time at most; raises ApiUnavailable if it is cut."""
         query |= {"watch": "true", "timeoutSeconds": str(seconds), "allowWatchBookmarks": "true"}
-        timeout = aiohttp.ClientTimeout(total=seconds + REQUEST_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=seconds + REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
         assert self._session is not None, "the session is open"  # noqa: S101
         try:
             async with self._session.get(self._url(path), params=query, timeout=timeout) as response:

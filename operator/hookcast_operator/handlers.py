@@ -8,7 +8,7 @@ import kopf
 from kopf._core.engines import peering
 
 from hookcast_core.documents import GROUP, VERSION
-from hookcast_operator.api import PAGE, REQUEST_SECONDS, Api
+from hookcast_operator.api import CONNECT_SECONDS, PAGE, REQUEST_SECONDS, Api
 from hookcast_operator.observed import SECRET_FIELDS, Observed
 from hookcast_operator.settings import Settings
 
@@ -89,6 +89,7 @@ def _settings(settings: Settings, observed: Observed) -> kopf.OperatorSettings:
         found.watching.label_selectors["", "v1", "namespaces"] = settings.allowed_namespace_selector
     found.networking.error_backoffs = _Endless()
     found.networking.request_timeout = REQUEST_SECONDS
+    found.networking.connect_timeout = CONNECT_SECONDS
     found.scanning.disabled = True
     found.posting.enabled = False
     return found

@@ -198,6 +198,13 @@ class Release:
             self.cluster.helm("upgrade", "--install", self.name, str(chart), *where, *waiting, *arguments)
         self.expose()
 
+    def restart(self) -> None:
+        """Replaces every pod and waits until they are ready."""
+        kinds = "deployment,statefulset"
+        owned = ("-n", self.namespace, "-l", f"app.kubernetes.io/instance={self.name}")
+        self.cluster.kubectl("rollout", "restart", kinds, *owned)
+        self.cluster.kubectl("rollout", "status", kinds, *owned, "--timeout=120s")
+
     def uninstall(self) -> None:
         """Uninstalls it and waits."""
         self.cluster.helm("uninstall", self.name, "-n", self.namespace, "--wait", "--ignore-not-found")

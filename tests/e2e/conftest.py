@@ -67,6 +67,8 @@ def release(cluster: Cluster) -> Release:
     cluster.namespace(NAMESPACE)
     found = Release(cluster, "hookcast", NAMESPACE)
     found.install({"settings": _SETTINGS})
+    if REUSE:
+        found.restart()  # the images may be newer under the same name
     cluster.kubectl("delete", "whsub,whsrc", "--all", "-n", NAMESPACE)  # of a run before
     return found
 
