@@ -216,20 +216,25 @@ class ApiServer:
             if "as=PartialObjectMetadata" in request.headers.get("Accept", ""):
                 raw = {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": raw["metadata"]}
             return raw, 200
+        if call.verb == "PATCH" and "merge-patch" not in request.headers.get("Content-Type", ""):
+            raise Refused(415, "UnsupportedMediaType", "only merge patches")
         try:
-            body = json.loads(call.body or b"{}")
-            match call.verb:
-                case "POST":
-                    return self.store.create(resource, namespace, body), 201
-                case "PUT" if name is not None:
-                    return self.store.replace(resource, namespace, name, body), 200
-                case "PATCH" if name is not None and "merge-patch" in request.headers.get("Content-Type", ""):
-                    return self.store.merge(resource, namespace, name, body, part), 200
-                case "DELETE" if name is not None:
-                    return self.store.delete(resource, namespace, name), 200
-            raise Refused(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+            return self._change(call, resource, namespace, name, part), 201 if call.verb == "POST" else 200
         finally:
             self._tell()
+
+    def _change(self, call: Call, resource: Resource, namespace: str | None, name: str | None, part: str | None) -> Raw:
+        body = json.loads(call.body or b"{}")
+        match call.verb:
+            case "POST" if name is None:
+                return self.store.create(resource, namespace, body)
+            case "PUT" if name is not None:
+                return self.store.replace(resource, namespace, name, body)
+            case "PATCH" if name is not None:
+                return self.store.merge(resource, namespace, name, body, part)
+            case "DELETE" if name is not None:
+                return self.store.delete(resource, namespace, name)
+        raise Refused(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
     def _list(self, resource: Resource, namespace: str | None, request: web.BaseRequest) -> Raw:
         query = request.query
@@ -265,7 +270,7 @@ class ApiServer:
             request.transport.close()
         return response
 
-    async def _forward(
+    async def _forward(  # noqa: C901  two nested functions of one stream
         self, response: web.StreamResponse, resource: Resource, namespace: str | None, request: web.BaseRequest
     ) -> None:
         async def send(kind: str, found: Raw) -> None:
