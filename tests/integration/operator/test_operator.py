@@ -306,7 +306,7 @@ async def test_one_edit_among_many_costs_a_handful(
     operator.start()
     await operator.ready()
     await cluster.quiet()
-    assert cluster.writes(before) == []
+    assert cluster.writes(before) == [], [call.body for call in cluster.api.calls[before:] if call.verb == "PATCH"]
 
 
 async def test_a_container_that_restarts_gets_its_configuration_again(
