@@ -1,4 +1,4 @@
-"""The API server: one HTTPS session, which kopf uses as well, and the few verbs that kopf has not.
+"""The API server: one set of HTTPS connections, which kopf uses as well, and the few verbs that kopf has not.
 
 Everything is decoded JSON; a request either gives its answer or raises one of `errors`.
 """
@@ -48,29 +48,37 @@ class Api:
         self._token_file = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
         self._token = login.token
         self._token_read = time.monotonic()
+        self._connector: aiohttp.TCPConnector | None = None
         self._session: aiohttp.ClientSession | None = None
         self.answered_at = time.monotonic()
 
     async def __aenter__(self) -> Self:
         """Opens the session."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=100, ssl=self._login.as_ssl_context()),
+        self._connector = aiohttp.TCPConnector(limit=100, ssl=self._login.as_ssl_context())
+        self._session = self._new_session()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Closes the session and its connections."""
+        if self._session is not None:
+            await self._session.close()
+        if self._connector is not None:
+            await self._connector.close()
+
+    def for_kopf(self) -> kopf.AiohttpSession:
+        """A session for kopf, which closes it at its end and after a 401, over the same connections, which stay."""
+        return kopf.AiohttpSession(server=self._login.server, aiohttp_session=self._new_session())
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        assert self._connector is not None, "the session is open"  # noqa: S101
+        return aiohttp.ClientSession(
+            connector=self._connector,
+            connector_owner=False,
             headers={"User-Agent": "hookcast-operator", "Accept": "application/json"},
             timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS),
             middlewares=(self._with_credentials,),
             proxy=self._login.proxy_url,
         )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Closes the session."""
-        if self._session is not None:
-            await self._session.close()
-
-    def for_kopf(self) -> kopf.AiohttpSession:
-        """The same session, as kopf takes it."""
-        assert self._session is not None, "the session is open"  # noqa: S101
-        return kopf.AiohttpSession(server=self._login.server, aiohttp_session=self._session)
 
     async def get(self, path: str, **query: str) -> Raw:
         """One object."""

@@ -48,7 +48,7 @@ def status_of(facts: Facts, before: Mapping[str, Any], now: datetime) -> Status:
     resolved = _resolved(judgement)
     programmed = _programmed(facts, before)
     verdicts = {"Accepted": accepted, "ResolvedRefs": resolved, "Programmed": programmed}
-    delivering = _delivering(judgement, facts.report) if is_subscription else None
+    delivering = _delivering(judgement, facts.report, condition(before, "Delivering")) if is_subscription else None
     ready = _ready(verdicts, judgement)
     verdicts |= ({"Delivering": delivering} if delivering else {}) | {"Ready": ready}
     status: Status = {
@@ -126,7 +126,7 @@ def _taken(counting: list[PodState], sequence: int, judgement: Judgement, before
     return Verdict("False", "Pending", "the pods of the dispatcher are being told")
 
 
-def _delivering(judgement: Judgement, report: Report | None) -> Verdict:
+def _delivering(judgement: Judgement, report: Report | None, before: Mapping[str, Any]) -> Verdict:
     if report is not None and report.state == "Disabled":
         why = f" ({report.reason})" if report.reason else ""
         fix = 'change its spec, or annotate it with hookcast.dev/enable="<time>"'
@@ -135,6 +135,9 @@ def _delivering(judgement: Judgement, report: Report | None) -> Verdict:
         return Verdict("False", "Suspended", "deliveries wait while spec.suspend is true")
     if report is not None and report.state == "NoSigningKey":
         return Verdict("False", "NoSigningKey", "every signing key has expired; add one to spec.signing.keys")
+    if report is None and before.get("reason") not in {None, "Suspended"}:
+        # Nobody has said anything yet since the operator started: what was said before stays.
+        return Verdict(before["status"], before["reason"], before.get("message", ""))
     if report is None or report.outcome is None:
         return Verdict("Unknown", "NoDeliveriesYet", "no event was delivered yet")
     if report.state == "Delivering":

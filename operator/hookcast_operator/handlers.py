@@ -13,6 +13,8 @@ from hookcast_operator.observed import SECRET_FIELDS, Observed
 from hookcast_operator.settings import Settings
 
 SERVER_SECONDS = 300
+INACTIVITY_SECONDS = 70.0
+"""A stream is begun anew after so long without an event or a bookmark, which come every minute."""
 BACKOFFS = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -81,6 +83,7 @@ def _settings(settings: Settings, observed: Observed) -> kopf.OperatorSettings:
     found = kopf.OperatorSettings()
     found.watching.server_timeout = SERVER_SECONDS
     found.watching.client_timeout = SERVER_SECONDS + 10
+    found.watching.inactivity_timeout = INACTIVITY_SECONDS
     found.watching.chunk_size = PAGE
     found.watching.field_selectors["", "v1", "secrets"] = SECRET_FIELDS
     if observed.secret_labels:

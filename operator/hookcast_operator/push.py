@@ -101,8 +101,9 @@ class Pusher:
             follower.wake.clear()
             before = (follower.state.sequence, follower.state.problem, follower.state.rejected, follower.state.settling)
             try:
-                await self._turn(follower)
-                follower.state.problem, follower.state.settling, failures = None, False, 0
+                if self._published is not None:  # else it says nothing of the pod that it was not asked yet
+                    await self._turn(follower, self._published)
+                    follower.state.problem, follower.state.settling, failures = None, False, 0
                 wait = ASK_SECONDS
             except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError, AttributeError) as error:
                 # The last ones are an answer that is none of the app's, whatever listens there.
@@ -115,10 +116,7 @@ class Pusher:
                 self._on_pods()
             await _wait(follower.wake, wait)
 
-    async def _turn(self, follower: "_Follower") -> None:
-        published = self._published
-        if published is None:
-            return
+    async def _turn(self, follower: "_Follower", published: Published) -> None:
         state = follower.state
         if state.sequence != published.sequence or follower.asks:
             url, document = f"{state.pod.base_url}/internal/configuration", published.document

@@ -211,6 +211,15 @@ def test_a_disabled_one_says_how_to_enable_it() -> None:
     assert shown(facts(suspended))["Delivering"] == ("False", "Suspended")
 
 
+def test_what_was_said_of_deliveries_stays_until_something_else_is() -> None:
+    """After the operator's restart no pod has reported yet; one that was suspended begins anew."""
+    failing = status_of(facts(report=Report("u", "Failing", None, 1, "Failed", "BadStatus")), {}, NOW)
+    suspended = status_of(facts(replace(GOOD, suspended=True)), {}, NOW)
+
+    assert merge_patch(failing, status_of(facts(), failing, LATER)) == {}
+    assert shown(facts(), suspended)["Delivering"] == ("Unknown", "NoDeliveriesYet")
+
+
 def test_a_source_has_no_deliveries() -> None:
     """It has a path."""
     judgement = Judgement(replace(ONE, kind="WebhookSource"), None, None, b"line", 2, path="github")
