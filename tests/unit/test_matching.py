@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookcast_app.subscriptions.matching import Matcher
+from hookcast_app.subscriptions.matching import Matcher, fair_limit
 from hookcast_core.configuration import Entry
-from hookcast_core.filters import FilterError, check_pattern, compile_filter, event_context, matches_type
+from hookcast_core.filters import MAX_COST, FilterError, check_pattern, compile_filter, event_context, matches_type
 from hookcast_core.subscription import parse_subscription
 
 
@@ -200,9 +200,39 @@ def test_data_is_read_only_if_a_filter_asks() -> None:
     matches = matcher.match(Unread())
 
     assert [entry.uid for entry in matches.entries] == ["plain"]
-    assert matcher.needs_data("user.created")
-    assert not matcher.needs_data("order.created")
-    assert not matcher.needs_data("nothing")
+    assert matcher.trial(Unread()).cost == 0
+    assert matcher.trial(Event(type="user.created")).cost > 0
+
+
+COSTLY = "data.a.all(x, data.a == data.a)"
+
+
+def costly(items: int) -> Event:
+    """An event on which COSTLY costs more than the square of the items."""
+    return Event(data_json=json.dumps({"a": list(range(items))}).encode())
+
+
+def test_the_costliest_evaluations_of_a_request_go_without_a_verdict() -> None:
+    """What is granted costs no more than the budget; another subscription's cheap filter has all its verdicts."""
+    matcher = Matcher([subscription("costly", "*", filter=COSTLY), subscription("cheap", "*", filter="has(data.a)")])
+    trials = [matcher.trial(costly(items)) for items in (10, 200, 20, 200)]
+    budget = sum(trial.cost for trial in trials) // 2
+
+    limit = fair_limit(trials, budget)
+    found = [trial.matches(limit) for trial in trials]
+
+    assert [[entry.uid for entry in matches.entries] for matches in found] == [
+        ["costly", "cheap"],
+        ["cheap"],
+        ["costly", "cheap"],
+        ["cheap"],
+    ]
+    assert [list(matches.errors) for matches in found] == [[], ["costly"], [], ["costly"]]
+    assert "all events in its request" in found[1].errors["costly"]
+    granted = [cost for trial in trials for cost in trial.costs.values() if cost <= limit]
+    assert sum(granted) <= budget
+    assert fair_limit(trials, budget * 3) == MAX_COST
+    assert fair_limit([matcher.trial(costly(5_000))], MAX_COST) == MAX_COST  # refused in any case, and takes nothing
 
 
 def test_the_same_filter_is_evaluated_once() -> None:

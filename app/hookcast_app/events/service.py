@@ -13,11 +13,18 @@ from hookcast_app.events.models import Accepted, Event
 from hookcast_app.events.store import REUSED, STORED, EventStore, Publication
 from hookcast_app.observability import Metrics
 from hookcast_app.realtime import encode_publication
-from hookcast_app.subscriptions import Matches
+from hookcast_app.subscriptions import Matches, Trial, fair_limit
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 
-OFF_LOOP_BYTES = 32_768
-"""Events over this size are matched in a thread if a filter has to read them."""
+OFF_LOOP_COST = 40_000
+"""A request whose filters may cost more (about a millisecond, see `filters`) is matched in a thread. An evaluation
+holds the interpreter there as well, but others have their turn after each."""
+MAX_REQUEST_COST = 200_000_000
+"""What the filters of all events of one request may cost: five seconds at the very worst, a tenth of it as measured."""
+TURN_COST = 40_000
+"""After so much work for one request others get their turn on the loop."""
+_ENCODING_COST = 600
+_TRIAL_COST = 100
 MAX_WRITE_EVENTS = 2_000
 MAX_WRITE_BYTES = 4_194_304
 """What goes into one script call, so that none blocks Redis for long; one event alone may be larger."""
@@ -28,6 +35,24 @@ MAX_QUEUED_BYTES = 67_108_864
 class _Waiting(NamedTuple):
     publication: Publication
     verdict: asyncio.Future[int]
+
+
+class _Turns:
+    """Gives others their turn on the loop while a request with many events is worked on; costs as in `filters`."""
+
+    def __init__(self) -> None:
+        self._cost = 0
+
+    async def worked(self, cost: int) -> None:
+        self._cost += cost
+        if self._cost > TURN_COST:
+            self._cost = 0
+            await asyncio.sleep(0)
+
+
+def _decided(trials: Sequence[Trial]) -> list[Matches]:
+    limit = fair_limit(trials, MAX_REQUEST_COST)
+    return [trial.matches(limit) for trial in trials]
 
 
 class Events:
@@ -53,7 +78,7 @@ class Events:
         Raises Unavailable if Redis does not answer: some may be stored all the same, so publish again with the same
         ids.
         """
-        publications = [await self._prepare(event, correlation_id) for event in events]
+        publications = await self._prepare(events, correlation_id)
         if len(publications) == 1:  # the usual case, and gather costs as much as all the rest here
             verdicts = [await self._enqueue(publications[0])]
         else:
@@ -71,8 +96,16 @@ class Events:
             while self._queue:
                 await self._write(self._take())
 
-    async def _prepare(self, event: Event, correlation_id: str) -> Publication:
-        matches = await self._match(event)
+    async def _prepare(self, events: Sequence[Event], correlation_id: str) -> list[Publication]:
+        turns = _Turns()
+        publications = []
+        for event, matches in zip(events, await self._match(events, turns), strict=True):
+            self._configuration.count_filter_errors(matches.errors)
+            publications.append(self._publication(event, matches, correlation_id))
+            await turns.worked(_ENCODING_COST + publications[-1].size // 32)
+        return publications
+
+    def _publication(self, event: Event, matches: Matches, correlation_id: str) -> Publication:
         body, data_at = structured(event)
         record = stored(event, data_at, self._clock(), correlation_id)
         return Publication(
@@ -85,14 +118,15 @@ class Events:
             payload=encode_publication(body) if event.channels else b"",
         )
 
-    async def _match(self, event: Event) -> Matches:
+    async def _match(self, events: Sequence[Event], turns: "_Turns") -> list[Matches]:
         matcher = self._configuration.matcher
-        if len(event.data or b"") > OFF_LOOP_BYTES and matcher.needs_data(event.type):
-            matches = await asyncio.to_thread(matcher.match, event)
-        else:
-            matches = matcher.match(event)
-        self._configuration.count_filter_errors(matches.errors)
-        return matches
+        trials = []
+        for event in events:
+            trials.append(matcher.trial(event))
+            await turns.worked(_TRIAL_COST + 40 * len(trials[-1].costs))
+        if sum(trial.cost for trial in trials) > OFF_LOOP_COST:
+            return await asyncio.to_thread(_decided, trials)
+        return _decided(trials)
 
     def _enqueue(self, publication: Publication) -> asyncio.Future[int]:
         if self._queued_bytes > MAX_QUEUED_BYTES:

@@ -2,6 +2,18 @@
 
 from hookcast_app.subscriptions.files import Loaded, Problem, changes, load, watch
 from hookcast_app.subscriptions.keys import generated_key
-from hookcast_app.subscriptions.matching import Matchable, Matcher, Matches
+from hookcast_app.subscriptions.matching import Matchable, Matcher, Matches, Trial, fair_limit
 
-__all__ = ["Loaded", "Matchable", "Matcher", "Matches", "Problem", "changes", "generated_key", "load", "watch"]
+__all__ = [
+    "Loaded",
+    "Matchable",
+    "Matcher",
+    "Matches",
+    "Problem",
+    "Trial",
+    "changes",
+    "fair_limit",
+    "generated_key",
+    "load",
+    "watch",
+]

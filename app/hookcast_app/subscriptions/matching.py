@@ -1,16 +1,31 @@
 """Which subscriptions an event goes to. Pure: an index made once from a configuration, and no I/O."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, Protocol
 
 import msgspec
 
 from hookcast_core.configuration import Entry
-from hookcast_core.filters import EventContext, Filter, FilterError, compile_filter, event_context, measure
+from hookcast_core.filters import (
+    CONVERSION_COST,
+    MAX_COST,
+    TOO_LARGE,
+    DataSize,
+    EventContext,
+    Filter,
+    FilterError,
+    compile_filter,
+    event_context,
+    measure,
+)
 
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+_NO_SIZE = DataSize(0, 0)
+_OVERHEAD = 20
+"""Of an evaluation, whatever it looks at: half a microsecond."""
 
 
 class Matchable(Protocol):
@@ -93,21 +108,19 @@ class Matcher:
         """The subscriptions whose event types fit, before their filters; each once, in the order of the entries."""
         return [candidate.entry for candidate in self._candidates(type)]
 
-    def needs_data(self, type: str) -> bool:  # noqa: A002  the attribute's name
-        """Whether matching an event of that type looks at its data: then a large one is better matched off the loop."""
-        return any(candidate.filter for candidate in self._candidates(type))
-
-    def match(self, event: Matchable) -> Matches:
-        """The subscriptions that take the event. Its data is decoded only if a filter asks, and once."""
+    def trial(self, event: Matchable) -> "Trial":
+        """The event beside those that may take it, before any filter has looked at it."""
         candidates = self._candidates(event.type)
         filters = {candidate.filter for candidate in candidates if candidate.filter is not None}
         if not filters:
-            return Matches([candidate.entry for candidate in candidates])
-        try:
-            context = _context(event, filters)
-        except FilterError as error:
-            return _without_filters(candidates, str(error))
-        return _evaluate(candidates, context)
+            return Trial(event, candidates, _NO_SIZE, {}, 0)
+        size = measure(event.data_json or b"")
+        costs = {compiled: _OVERHEAD + compiled.cost(size) for compiled in filters}
+        return Trial(event, candidates, size, costs, size.bytes * CONVERSION_COST + sum(costs.values()))
+
+    def match(self, event: Matchable) -> Matches:
+        """The subscriptions that take the event."""
+        return self.trial(event).matches()
 
     def _candidates(self, event_type: str) -> list[_Candidate]:
         groups = [group for group in self._groups(event_type) if group]
@@ -127,7 +140,54 @@ class Matcher:
             dot = event_type.find(".", dot + 1)
 
 
-def _context(event: Matchable, filters: Iterable[Filter]) -> EventContext:
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """An event and its candidates.
+
+    `costs` is what each distinct filter would cost on it, and `cost` what `matches` does, in the units of `MAX_COST`:
+    upper estimates; without filters it is nearly nothing.
+    """
+
+    event: Matchable
+    candidates: list[_Candidate]
+    size: DataSize
+    costs: Mapping[Filter, int]
+    cost: int
+
+    def matches(self, limit: int = MAX_COST) -> Matches:
+        """The subscriptions that take the event; a filter that costs more than `limit` has no verdict.
+
+        The event's data is decoded only if a filter asks, and once; the same expression is evaluated once.
+        """
+        if not self.costs:
+            return Matches([candidate.entry for candidate in self.candidates])
+        affordable = [compiled for compiled, cost in self.costs.items() if cost <= limit]
+        verdicts: dict[Filter, bool | str] = dict.fromkeys(self.costs, TOO_LARGE)
+        try:
+            context = _context(self.event, affordable, self.size)
+        except FilterError as error:
+            verdicts |= dict.fromkeys(affordable, str(error))
+        else:
+            verdicts |= {compiled: _verdict(compiled, context) for compiled in affordable}
+        return _matches(self.candidates, verdicts)
+
+
+def fair_limit(trials: Sequence[Trial], budget: int) -> int:
+    """What one evaluation may cost if all of `trials` may cost `budget` together: MAX_COST, or a lower power of two.
+
+    Only the costliest go without a verdict, so that one subscription's filter takes nothing from another's.
+    """
+    if sum(trial.cost for trial in trials) <= budget:
+        return MAX_COST
+    spent = [0] * (MAX_COST.bit_length() + 1)
+    for trial in trials:
+        for cost in trial.costs.values():
+            if cost <= MAX_COST:
+                spent[cost.bit_length()] += cost
+    return next(((1 << bits >> 1) - 1 for bits, total in enumerate(accumulate(spent)) if total > budget), MAX_COST)
+
+
+def _context(event: Matchable, filters: Iterable[Filter], size: DataSize) -> EventContext:
     text = event.data_json
     try:
         data = msgspec.json.decode(text) if text else None
@@ -135,7 +195,7 @@ def _context(event: Matchable, filters: Iterable[Filter]) -> EventContext:
         raise FilterError(f"the event's data cannot be given to filters: {error}") from None
     if isinstance(data, dict):
         data = _looked_at(data, filters)
-    return event_context(event.type, event.source, event.subject, event.time, data, measure(text or b""))
+    return event_context(event.type, event.source, event.subject, event.time, data, size)
 
 
 def _looked_at(data: dict[str, Any], filters: Iterable[Filter]) -> dict[str, Any]:
@@ -148,24 +208,11 @@ def _looked_at(data: dict[str, Any], filters: Iterable[Filter]) -> dict[str, Any
     return {name: value for name, value in data.items() if name in fields}
 
 
-def _without_filters(candidates: list[_Candidate], error: str) -> Matches:
-    return Matches(
-        [candidate.entry for candidate in candidates if candidate.filter is None],
-        {candidate.entry.uid: error for candidate in candidates if candidate.filter is not None},
-    )
-
-
-def _evaluate(candidates: list[_Candidate], context: EventContext) -> Matches:
-    """Evaluates each distinct filter once: the same expression is the same object."""
-    verdicts: dict[Filter, bool | str] = {}
+def _matches(candidates: list[_Candidate], verdicts: Mapping[Filter, bool | str]) -> Matches:
     entries: list[Entry] = []
     errors: dict[str, str] = {}
     for candidate in candidates:
-        verdict: bool | str = True
-        if candidate.filter is not None:
-            if candidate.filter not in verdicts:
-                verdicts[candidate.filter] = _verdict(candidate.filter, context)
-            verdict = verdicts[candidate.filter]
+        verdict = True if candidate.filter is None else verdicts[candidate.filter]
         if verdict is True:
             entries.append(candidate.entry)
         elif verdict is not False:
@@ -176,6 +223,6 @@ def _evaluate(candidates: list[_Candidate], context: EventContext) -> Matches:
 def _verdict(compiled: Filter, context: EventContext) -> bool | str:
     """Whether the filter takes the event, or why it cannot say."""
     try:
-        return compiled.matches(context)
+        return compiled.evaluate(context)
     except FilterError as error:
         return str(error)
