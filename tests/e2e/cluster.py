@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import secrets
 import ssl
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import jwt
 import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/hookcast"
-TAG = "e2e"
+TAG = os.environ.get("HOOKCAST_E2E_TAG", "e2e")
+"""Of both images: those who share a container engine take one each."""
 PATIENCE = 60.0
 API_VERSION = "hookcast.dev/v1alpha1"
 
@@ -33,9 +36,7 @@ def run(
     timeout: float = 300,
 ) -> subprocess.CompletedProcess[str]:
     """Runs a program; fails with all that it printed."""
-    done = subprocess.run(
-        command, input=given, capture_output=True, text=True, check=False, timeout=timeout
-    )
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=timeout)
     assert done.returncode == 0 or not check, f"{' '.join(command)}\n{done.stdout}{done.stderr}"
     return done
 
@@ -182,6 +183,7 @@ class Release:
         self.name = name
         self.namespace = namespace
         self.dispatcher = dispatcher
+        self.values: Object = {}
         self._url: str | None = None
         self._key: str | None = None
 
@@ -198,7 +200,18 @@ class Release:
             waiting = ("--wait", "--timeout", "180s") if wait else ()
             where = ("-n", self.namespace, "-f", file.name)
             self.cluster.helm("upgrade", "--install", self.name, str(chart), *where, *waiting, *arguments)
+        self.values = values
         self.expose()
+
+    @contextmanager
+    def changed(self, values: Object) -> Iterator[None]:
+        """With more values, and in the end as it was."""
+        before = self.values
+        self.install(merged(before, values))
+        try:
+            yield
+        finally:
+            self.install(before)
 
     def uninstall(self) -> None:
         """Uninstalls it and waits."""
@@ -234,6 +247,10 @@ class Release:
         if self._key is None:
             self._key = str(json.loads(self.keys["HOOKCAST_API_KEYS"])[0]["key"])
         return self._key
+
+    def token(self, user: str) -> str:
+        """A connection token."""
+        return jwt.encode({"sub": user, "exp": int(time.time()) + 3600}, self.keys["HOOKCAST_JWT_SECRET"])
 
     def publish(self, **event: Any) -> Object:
         """Publishes an event of type order.created, or as told; tried again until it is accepted."""
