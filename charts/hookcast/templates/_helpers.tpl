@@ -241,6 +241,11 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
+{{/* Whether extraVolumeMounts has the app's data directory. */}}
+{{- define "hookcast.dataIsMounted" -}}
+{{- range .Values.extraVolumeMounts }}{{ if eq (trimSuffix "/" .mountPath) "/var/lib/hookcast" }}true{{ end }}{{ end -}}
+{{- end -}}
+
 {{/* A pod of the app. (dict root component role resources) */}}
 {{- define "hookcast.pod" -}}
 {{- $root := .root -}}
@@ -306,6 +311,10 @@ spec:
         {{- include "hookcast.containerSecurity" $root | nindent 8 }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
+        # The image declares it a volume: without one of ours the runtime makes one that nobody bounds.
+        {{- if not (include "hookcast.dataIsMounted" $root) }}
+        - {name: data, mountPath: /var/lib/hookcast}
+        {{- end }}
         {{- if $values.operator.enabled }}
         - {name: configuration, mountPath: /etc/hookcast/configuration, readOnly: true}
         {{- end }}
@@ -320,6 +329,10 @@ spec:
       emptyDir: {}
     {{- if $values.operator.enabled }}
     {{- include "hookcast.configurationVolume" $root | nindent 4 }}
+    {{- end }}
+    {{- if not (include "hookcast.dataIsMounted" $root) }}
+    - name: data
+      emptyDir: {}
     {{- end }}
     {{- if include "hookcast.isSidecar" $root }}
     - name: redis
