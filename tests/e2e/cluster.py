@@ -117,6 +117,11 @@ class Cluster:
         assert pid is not None
         return pid[1]
 
+    def python(self, pod: str, container: str, namespace: str, script: str, *arguments: str) -> str:
+        """What a script prints that runs in a container."""
+        where = (pod, "-n", namespace, "-c", container)
+        return self.kubectl("exec", *where, "--", "python", "-c", script, *arguments).stdout.strip()
+
     def load(self, *images: str) -> None:
         """Makes images of this machine known to the cluster."""
         run("kind", "load", "docker-image", *images, "--name", self.node.removesuffix("-control-plane"))
