@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import secrets
 import ssl
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import jwt
 import yaml
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts/hookcast"
-TAG = "e2e"
+TAG = os.environ.get("HOOKCAST_E2E_TAG", "e2e")
+"""Of both images: those who share a container engine take one each."""
 PATIENCE = 60.0
 API_VERSION = "hookcast.dev/v1alpha1"
 
@@ -114,6 +117,11 @@ class Cluster:
         assert pid is not None
         return pid[1]
 
+    def python(self, pod: str, container: str, namespace: str, script: str, *arguments: str) -> str:
+        """What a script prints that runs in a container."""
+        where = (pod, "-n", namespace, "-c", container)
+        return self.kubectl("exec", *where, "--", "python", "-c", script, *arguments).stdout.strip()
+
     def load(self, *images: str) -> None:
         """Makes images of this machine known to the cluster."""
         run("kind", "load", "docker-image", *images, "--name", self.node.removesuffix("-control-plane"))
@@ -180,6 +188,7 @@ class Release:
         self.name = name
         self.namespace = namespace
         self.dispatcher = dispatcher
+        self.values: Object = {}
         self._url: str | None = None
         self._key: str | None = None
 
@@ -196,6 +205,7 @@ class Release:
             waiting = ("--wait", "--timeout", "180s") if wait else ()
             where = ("-n", self.namespace, "-f", file.name)
             self.cluster.helm("upgrade", "--install", self.name, str(chart), *where, *waiting, *arguments)
+        self.values = values
         self.expose()
 
     def restart(self) -> None:
@@ -204,6 +214,16 @@ class Release:
         owned = ("-n", self.namespace, "-l", f"app.kubernetes.io/instance={self.name}")
         self.cluster.kubectl("rollout", "restart", kinds, *owned)
         self.cluster.kubectl("rollout", "status", kinds, *owned, "--timeout=120s")
+
+    @contextmanager
+    def changed(self, values: Object) -> Iterator[None]:
+        """With more values, and in the end as it was."""
+        before = self.values
+        self.install(merged(before, values))
+        try:
+            yield
+        finally:
+            self.install(before)
 
     def uninstall(self) -> None:
         """Uninstalls it and waits."""
@@ -239,6 +259,10 @@ class Release:
         if self._key is None:
             self._key = str(json.loads(self.keys["HOOKCAST_API_KEYS"])[0]["key"])
         return self._key
+
+    def token(self, user: str) -> str:
+        """A connection token."""
+        return jwt.encode({"sub": user, "exp": int(time.time()) + 3600}, self.keys["HOOKCAST_JWT_SECRET"])
 
     def publish(self, **event: Any) -> Object:
         """Publishes an event of type order.created, or as told; tried again until it is accepted."""

@@ -250,6 +250,11 @@ imagePullSecrets:
 {{- end }}
 {{- end -}}
 
+{{/* Whether extraVolumeMounts has the app's data directory. */}}
+{{- define "hookcast.dataIsMounted" -}}
+{{- range .Values.extraVolumeMounts }}{{ if eq (trimSuffix "/" .mountPath) "/var/lib/hookcast" }}true{{ end }}{{ end -}}
+{{- end -}}
+
 {{/* A pod of the app. (dict root component role resources) */}}
 {{- define "hookcast.pod" -}}
 {{- $root := .root -}}
@@ -320,6 +325,10 @@ spec:
         {{- if $values.redis.existingSecret.name }}
         - {name: redis-url, mountPath: /etc/hookcast/redis-url, readOnly: true}
         {{- end }}
+        # The image declares it a volume: without one of ours the runtime makes one that nobody bounds.
+        {{- if not (include "hookcast.dataIsMounted" $root) }}
+        - {name: data, mountPath: /var/lib/hookcast}
+        {{- end }}
         {{- if $values.operator.enabled }}
         - {name: configuration, mountPath: /etc/hookcast/configuration, readOnly: true}
         {{- end }}
@@ -349,6 +358,10 @@ spec:
     {{- end }}
     {{- if $values.operator.enabled }}
     {{- include "hookcast.configurationVolume" $root | nindent 4 }}
+    {{- end }}
+    {{- if not (include "hookcast.dataIsMounted" $root) }}
+    - name: data
+      emptyDir: {}
     {{- end }}
     {{- if include "hookcast.isSidecar" $root }}
     - name: redis
