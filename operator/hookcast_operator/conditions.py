@@ -133,11 +133,15 @@ def _delivering(judgement: Judgement, report: Report | None, before: Mapping[str
         return Verdict("False", "Disabled", f"deliveries are disabled{why}; to enable them {fix}")
     if judgement.suspended:
         return Verdict("False", "Suspended", "deliveries wait while spec.suspend is true")
-    if report is not None and report.state == "NoSigningKey":
-        return Verdict("False", "NoSigningKey", "every signing key has expired; add one to spec.signing.keys")
     if report is None and before.get("reason") not in {None, "Suspended"}:
         # Nobody has said anything yet since the operator started: what was said before stays.
         return Verdict(before["status"], before["reason"], before.get("message", ""))
+    return _endpoint(report)
+
+
+def _endpoint(report: Report | None) -> Verdict:
+    if report is not None and report.state == "NoSigningKey":
+        return Verdict("False", "NoSigningKey", "every signing key has expired; add one to spec.signing.keys")
     if report is None or report.outcome is None:
         return Verdict("Unknown", "NoDeliveriesYet", "no event was delivered yet")
     if report.state == "Delivering":
