@@ -59,6 +59,14 @@ class Observed:
             return True
         return namespace in settings.allowed_namespaces or namespace in self.namespaces.objects
 
+    def knows(self, plural: str, event: Mapping[str, Any]) -> bool:
+        """Whether a watch's event tells of an object in a version that is known, or of an older one."""
+        if plural not in PLURALS.values() or event.get("type") not in {"ADDED", "MODIFIED"}:
+            return False
+        found = _read(lambda raw: (raw["metadata"]["uid"], int(raw["metadata"]["resourceVersion"])), event["object"])
+        known = self.objects.objects.get(found[0]) if found else None
+        return found is not None and known is not None and known.version >= found[1]
+
     def saw_object(self, kind: Kind, event: Mapping[str, Any]) -> None:
         """A watch told of a subscription or source."""
         found = _read(partial(custom_object, kind), event["object"])

@@ -71,13 +71,15 @@ class Operator:
         self._look = asyncio.Event()
         self._wellbeing = Wellbeing()
         self._events = EventPoster(api, instance=settings.pod_name, on_told=metrics.told)
-        self._watches = Watches(on_list=self._resync.set, on_restart=metrics.watch_restarted)
         self._observed = Observed(
             settings,
             on_object=lambda _uid: self._reconciler.changed(),
             on_secret=lambda name: self._reconciler.secret_changed(name),  # noqa: PLW0108  it is made later
             on_namespace=lambda _name: self._reconciler.changed(),
             on_status=lambda uid: self._statuses.look([uid]),
+        )
+        self._watches = Watches(
+            on_list=self._resync.set, on_restart=metrics.watch_restarted, is_known=self._observed.knows
         )
         self._store = ConfigurationStore(
             api, sealer, release=settings.release, namespace=settings.namespace, may_write=lease.check
@@ -89,7 +91,12 @@ class Operator:
             on_wellbeing=lambda uids: self._statuses.look(uids),  # noqa: PLW0108  as above
         )
         self._statuses = StatusWriter(
-            api, known=self._known, written=self._written, tell=self._events.tell, may_write=lease.check
+            api,
+            known=self._known,
+            written=self._written,
+            tell=self._events.tell,
+            may_write=lease.check,
+            turn=lambda: self._reconciler.rests.wait(),  # noqa: PLW0108  as above
         )
         self._maker = SecretMaker(
             api,

@@ -58,6 +58,9 @@ class Reconciler:
         self._read: frozenset[Name] = frozenset()
         self._kept = 0
         self.hidden: set[Name] = set()
+        self.rests = asyncio.Event()
+        """Set while nothing is compiled, stored or pushed: what can wait, waits for it."""
+        self.rests.set()
         self.compiled = Compiled({}, (), frozenset())
         self.published: Published | None = None
 
@@ -90,14 +93,18 @@ class Reconciler:
             await self._quiet()
             changes, self._changes = self._changes, 0
             self._dirty.clear()
+            self.rests.clear()
             try:
                 await self._reconcile(many=changes > MANY)
                 failures = 0
             except HookcastError as error:
                 _log.warning("not published", problem=str(error), kind=type(error).__name__)
                 self.changed()
+                self.rests.set()
                 await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
                 failures += 1
+            finally:
+                self.rests.set()
 
     async def _quiet(self) -> None:
         """Waits until nothing changes for a moment, within bounds."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -42,7 +42,8 @@ class Known:
 class StatusWriter:
     """Lives as long as the operator leads; `run` is its one task.
 
-    `known` gives what is known of an object, or None if it is gone; `written` is told the API server's answer.
+    `known` gives what is known of an object, or None if it is gone; `written` is told the API server's answer; `turn`
+    is waited for before each write, so that statuses never delay a publication.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class StatusWriter:
         written: Callable[[CustomObject, Raw], None],
         tell: Callable[[News], None],
         may_write: Callable[[], None],
+        turn: Callable[[], Awaitable[object]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
@@ -60,6 +62,7 @@ class StatusWriter:
         self._written = written
         self._tell = tell
         self._may_write = may_write
+        self._turn = turn
         self._clock = clock
         self._due: dict[str, float] = {}
         self._fresh: set[str] = set()
@@ -141,6 +144,7 @@ class StatusWriter:
             if not is_new:
                 await self._bucket.wait()
             async with self._slots:
+                await self._turn()
                 change = self._change(uid)  # what was waited for may have changed what is to be said
                 if change is not None:
                     self._may_write()

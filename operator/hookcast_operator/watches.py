@@ -31,17 +31,23 @@ class _Stream:
 
 
 class Watches:
-    """Lives as long as kopf runs. `on_list` is told when a stream that had begun before begins with a list again."""
+    """Lives as long as kopf runs. `on_list` is told when a stream that had begun before begins with a list again.
+
+    Events that `is_known` says are no news go no further: each status that we write comes back as one, and kopf makes a
+    task for each object.
+    """
 
     def __init__(
         self,
         *,
         on_list: Callable[[], None],
         on_restart: Callable[[str], None] = lambda _resource: None,
+        is_known: Callable[[str, Any], bool] = lambda _resource, _event: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._on_list = on_list
         self._on_restart = on_restart
+        self._is_known = is_known
         self._clock = clock
         self._streams: dict[tuple[object, object], _Stream] = {}
 
@@ -67,7 +73,8 @@ class Watches:
                 async with aclosing(stream_of) as events:
                     async for event in events:
                         self._saw(stream, event)
-                        yield event
+                        if isinstance(event, watching.Bookmark) or not self._is_known(resource.plural, event):
+                            yield event
             except (watching.WatchingError, errors.APIError) as error:
                 _log.warning("watch refused", stream=stream.name, problem=str(error))
                 await asyncio.sleep(BROKEN_SECONDS)
