@@ -44,8 +44,7 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 """RFC 9110, 5.6.4."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What of a request, besides its content, goes into its events."""
 
     caller: str

@@ -4,7 +4,6 @@ import random
 import time
 from base64 import b32encode
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -47,8 +46,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return self.id if self.given is None else event_ref(self.source, self.id)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(msgspec.Struct, frozen=True):
     """The answer for one event: how many subscriptions it matched, or that it had been accepted before."""
 
     id: str

@@ -43,11 +43,13 @@ class _Turns:
     def __init__(self) -> None:
         self._cost = 0
 
-    async def worked(self, cost: int) -> None:
+    def are_due(self, cost: int) -> bool:
+        """Whether it is others' turn after work that cost so much."""
         self._cost += cost
-        if self._cost > TURN_COST:
+        is_due = self._cost > TURN_COST
+        if is_due:
             self._cost = 0
-            await asyncio.sleep(0)
+        return is_due
 
 
 def _decided(trials: Sequence[Trial]) -> list[Matches]:
@@ -102,7 +104,8 @@ class Events:
         for event, matches in zip(events, await self._match(events, turns), strict=True):
             self._configuration.count_filter_errors(matches.errors)
             publications.append(self._publication(event, matches, correlation_id))
-            await turns.worked(_ENCODING_COST + publications[-1].size // 32)
+            if turns.are_due(_ENCODING_COST + publications[-1].size // 32):
+                await asyncio.sleep(0)
         return publications
 
     def _publication(self, event: Event, matches: Matches, correlation_id: str) -> Publication:
@@ -120,13 +123,16 @@ class Events:
 
     async def _match(self, events: Sequence[Event], turns: "_Turns") -> list[Matches]:
         matcher = self._configuration.matcher
-        trials = []
+        trials, cost = [], 0
         for event in events:
-            trials.append(matcher.trial(event))
-            await turns.worked(_TRIAL_COST + 40 * len(trials[-1].costs))
-        if sum(trial.cost for trial in trials) > OFF_LOOP_COST:
+            trial = matcher.trial(event)
+            trials.append(trial)
+            cost += trial.cost
+            if turns.are_due(_TRIAL_COST + 40 * len(trial.costs)):
+                await asyncio.sleep(0)
+        if cost > OFF_LOOP_COST:
             return await asyncio.to_thread(_decided, trials)
-        return _decided(trials)
+        return [trial.matches() for trial in trials]
 
     def _enqueue(self, publication: Publication) -> asyncio.Future[int]:
         if self._queued_bytes > MAX_QUEUED_BYTES:

@@ -1,8 +1,8 @@
 """Writes accepted events to Redis: many in one script call, each with its deliveries and its publications."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 from redis.asyncio import Redis
 
 from hookcast_app.redis import Keys, Script, channel, translated
@@ -13,8 +13,7 @@ REUSED = -2
 _publish = Script("hookcast_app.events", "publish.lua")
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(msgspec.Struct, frozen=True):
     """One event, ready to be stored: its bytes, the lanes that it matched and the channels that it goes to."""
 
     ref: str

@@ -4,6 +4,7 @@ It runs around every request, the events endpoint too: what it costs belongs bel
 """
 
 import asyncio
+import logging
 import random
 import re
 import time
@@ -113,12 +114,15 @@ class CorrelationMiddleware:
         if self._metrics is not None:
             self._metrics.request(request.route, request.method, request.status, request.seconds)
         if request.status >= _SERVER_ERROR:
-            log = _log.warning
+            level = logging.WARNING
         elif request.status < 400 and request.path in self._quiet:  # noqa: PLR2004  success and redirection
-            log = _log.debug
+            level = logging.DEBUG
         else:
-            log = _log.info
-        log(
+            level = logging.INFO
+        if not _log.is_enabled_for(level):
+            return
+        _log.log(
+            level,
             "request",
             method=request.method,
             path=request.route or request.path[:MAX_LOGGED_PATH],

@@ -36,6 +36,7 @@ class Metrics:
         self._lag = self._histogram("loop_lag_seconds", "How late the event loop ran a timer.", _FAST)
         self._redis = self._histogram("redis_seconds", "Round trip of a write to Redis.", _FAST)
         # labels() costs a microsecond and takes a lock; each combination is looked up once.
+        self._event_children: dict[tuple[str, Reason | None], Counter] = {}
         self._attempt_children: dict[tuple[str, Reason | None], Counter] = {}
         self._request_children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
@@ -44,7 +45,6 @@ class Metrics:
         key = (route or "unmatched", method if method in _METHODS else "other", status)
         children = self._request_children.get(key)
         if children is None:
-            # labels() costs a microsecond and takes a lock; each combination is looked up once.
             children = (self._requests.labels(*key[:2], str(status)), self._request_seconds.labels(key[0]))
             self._request_children[key] = children
         children[0].inc()
@@ -52,7 +52,10 @@ class Metrics:
 
     def event(self, result: Literal["accepted", "duplicate", "refused"], reason: Reason | None = None) -> None:
         """Counts one published event; a refused one has its reason."""
-        self._events.labels(result, reason or "").inc()
+        counter = self._event_children.get((result, reason))
+        if counter is None:
+            counter = self._event_children[result, reason] = self._events.labels(result, reason or "")
+        counter.inc()
 
     def attempt(self, outcome: Literal["delivered", "later", "dead"], reason: Reason | None, seconds: float) -> None:
         """Counts one delivery attempt and its duration."""

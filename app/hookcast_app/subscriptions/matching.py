@@ -1,7 +1,7 @@
 """Which subscriptions an event goes to. Pure: an index made once from a configuration, and no I/O."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -57,12 +57,11 @@ class Matchable(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Matches:
+class Matches(msgspec.Struct, frozen=True):
     """The subscriptions that take an event, and by UID why a filter could not be evaluated (which is no match)."""
 
     entries: list[Entry]
-    errors: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    errors: Mapping[str, str] = _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +139,7 @@ class Matcher:
             dot = event_type.find(".", dot + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True):
     """An event and its candidates.
 
     `costs` is what each distinct filter would cost on it, and `cost` what `matches` does, in the units of `MAX_COST`:
