@@ -41,6 +41,7 @@ class HttpWire(HttpToolsProtocol):
 
     server_state: HttpServerState
     _unparsed = 0
+    _is_upgraded = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """For asyncio."""
@@ -61,7 +62,7 @@ class HttpWire(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
             self.send_400_response("Invalid HTTP request received.")
-        if not self._is_answering():
+        if not (self._is_answering() or self._is_upgraded):
             self.server_state.waiting.setdefault(self, self.loop.time())
         if self._unparsed > MAX_HEAD_BYTES:
             self.refuse(b"431 Request Header Fields Too Large", b"the request's headers are larger than 64 KiB")
@@ -117,6 +118,7 @@ class HttpWire(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """The WebSocket protocol takes over the transport."""
         self._unparsed = 0
+        self._is_upgraded = True
         super().handle_websocket_upgrade()
 
     def refuse(self, status: bytes, why: bytes) -> None:

@@ -7,11 +7,13 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
+import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hookcast_app.http_wire import HEAD_SECONDS, HttpServerState, HttpWire
 from hookcast_app.lifespan import Interrupted, Lifespan
+from hookcast_app.realtime.wire import RawWebSocket
 from hookcast_app.server import TwoPorts, listen
 from hookcast_app.settings import Settings
 from hookcast_core.errors import InvalidInput, Reason
@@ -127,6 +129,33 @@ def test_only_overdue_heads_are_refused() -> None:
     assert state.close_slow_heads(100.5 + HEAD_SECONDS) == 1
 
     assert (overdue.said, in_time.said) == (b"408 Request Timeout", None)
+
+
+async def test_a_websocket_owes_no_head() -> None:
+    """Once the upgrade is taken, a client may be silent for as long as it likes."""
+
+    async def app(_scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    config = uvicorn.Config(app, ws=RawWebSocket, log_config=None)
+    config.load()
+    state = HttpServerState()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: HttpWire(config, state, {}), "127.0.0.1", 0)
+    async with server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(
+            b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+
+        assert state.close_slow_heads(loop.time() + 2 * HEAD_SECONDS) == 0
+
+        writer.close()
+        await writer.wait_closed()
 
 
 def test_a_closing_connection_is_not_answered() -> None:
