@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import coverage
 import httpx
 
 from tests.support.app import eventually
@@ -19,12 +20,20 @@ from tests.support.kubernetes import ApiServer, running_api_server
 from tests.support.kubernetes_store import Raw
 from tests.support.serving import Serving, free_port, serving
 
+ROOT = Path(__file__).parents[2]
 RELEASE, NAMESPACE = "hookcast", "system"
 CLAIM = {
     "kind": "ClusterRoleBinding",
     "metadata": {"name": "hookcast-dispatcher-hookcast", "labels": {"app.kubernetes.io/instance": RELEASE}},
     "subjects": [{"kind": "ServiceAccount", "name": f"{RELEASE}-operator", "namespace": NAMESPACE}],
 }
+
+
+def _measured() -> list[str]:
+    """What makes an interpreter tell the coverage of a run of tests what it ran, if that is measured."""
+    if coverage.Coverage.current() is None:
+        return []
+    return ["-m", "coverage", "run", f"--rcfile={ROOT / 'pyproject.toml'}", f"--data-file={ROOT / '.coverage'}"]
 
 
 class OperatorProcess:
@@ -60,7 +69,7 @@ class OperatorProcess:
         """Starts it; does not wait for it."""
         environment = {f"HOOKCAST_{name}": value for name, value in self._settings.items()}
         environment["KUBECONFIG"] = str(self._kubeconfig)
-        command = [sys.executable, "-m", "hookcast_operator.main"]
+        command = [sys.executable, *_measured(), "-m", "hookcast_operator.main"]
         if self._patches:
             lines = [f"import hookcast_operator.{name.rpartition('.')[0]} as m" for name in self._patches]
             sets = [f"m.{name.rpartition('.')[2]} = {value}" for name, value in self._patches.items()]
