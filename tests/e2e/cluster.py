@@ -183,9 +183,12 @@ class Cluster:
 class Release:
     """An installed release. `namespace` is where it is; subscriptions go to `objects`, by default the same."""
 
-    def __init__(self, cluster: Cluster, name: str, namespace: str, *, dispatcher: str = "hookcast") -> None:
+    def __init__(
+        self, cluster: Cluster, name: str, namespace: str, *, dispatcher: str = "hookcast", fullname: str = ""
+    ) -> None:
         self.cluster = cluster
         self.name = name
+        self.fullname = fullname or name
         self.namespace = namespace
         self.dispatcher = dispatcher
         self.values: Object = {}
@@ -198,7 +201,7 @@ class Release:
             "image": {"tag": TAG},
             "operator": {"image": {"tag": TAG}},
             "dispatcher": {"name": self.dispatcher},
-        }
+        } | ({"fullnameOverride": self.fullname} if self.fullname != self.name else {})
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
             yaml.safe_dump(merged(own, values), file)
             file.flush()
@@ -231,12 +234,12 @@ class Release:
 
     def expose(self) -> None:
         """A NodePort to the main port, for the tests alone."""
-        selector = self.cluster.get("service", self.name, self.namespace)["spec"]["selector"]
+        selector = self.cluster.get("service", self.fullname, self.namespace)["spec"]["selector"]
         self.cluster.apply(
             {
                 "apiVersion": "v1",
                 "kind": "Service",
-                "metadata": {"name": f"{self.name}-tests", "namespace": self.namespace},
+                "metadata": {"name": f"{self.fullname}-tests", "namespace": self.namespace},
                 "spec": {"type": "NodePort", "selector": selector, "ports": [{"port": 80, "targetPort": 8000}]},
             }
         )
@@ -245,13 +248,13 @@ class Release:
     @property
     def url(self) -> str:
         """The main port."""
-        self._url = self._url or self.cluster.node_port(f"{self.name}-tests", self.namespace)
+        self._url = self._url or self.cluster.node_port(f"{self.fullname}-tests", self.namespace)
         return self._url
 
     @property
     def keys(self) -> dict[str, str]:
         """The Secret with the app's keys."""
-        return self.cluster.decoded(f"{self.name}-keys", self.namespace)
+        return self.cluster.decoded(f"{self.fullname}-keys", self.namespace)
 
     @property
     def api_key(self) -> str:
@@ -319,7 +322,7 @@ class Release:
 
     def scale_operator(self, replicas: int) -> None:
         """Scales the operator and waits until its pods are as many and ready."""
-        deployment = f"deployment/{self.name}-operator"
+        deployment = f"deployment/{self.fullname}-operator"
         self.cluster.kubectl("scale", deployment, "-n", self.namespace, f"--replicas={replicas}")
         if replicas:
             self.cluster.kubectl("rollout", "status", deployment, "-n", self.namespace, "--timeout=120s")

@@ -12,6 +12,7 @@ from hookcast_app.health import RedisWatch
 from hookcast_app.redis import ServerState, check_server, create_redis, first_contact, translated
 from hookcast_app.redis.state import ALIVE_KEY, INSTANCE_KEY, SCHEMA_KEY
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
+from tests.integration.outgoing.certificates import Authority
 from tests.support.valkey import running_valkey
 
 
@@ -48,6 +49,23 @@ class Proxy:
             else:
                 writer.write(data)
         writer.close()
+
+
+async def test_a_certificate_that_does_not_hold_is_named_as_the_reason(tmp_path: Path) -> None:
+    """Without addresses; "cannot be reached" would send its user to look at the network."""
+    authority = Authority()
+    context = authority.sign("redis.example").server_context()
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    trusted = tmp_path / "ca.crt"
+    trusted.write_text(authority.pem)
+    async with server:
+        url = f"rediss://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for query, why in (("", "certificate"), (f"?ssl_ca_certs={trusted}&ssl_check_hostname=true", "another host")):
+            client = create_redis(url + query)
+            with pytest.raises(Unavailable, match=why) as refused, translated("be checked"):
+                await client.ping()
+            assert "127.0.0.1" not in refused.value.detail
+            await client.aclose()
 
 
 async def test_a_write_whose_answer_is_lost_is_not_sent_again(url: str, redis: Redis) -> None:

@@ -3,6 +3,7 @@
 Whatever Redis cannot do *now* is `Unavailable`; the rest is a mistake of ours and stays what it is.
 """
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -45,6 +46,8 @@ def translated(operation: str) -> Iterator[None]:
 
 def why_unavailable(error: Exception) -> str | None:
     """Why Redis cannot answer now, without addresses or credentials; None if waiting would not help."""
+    if (why := _why_untrusted(error)) is not None:
+        return why
     for kind, why in _REASONS:
         if isinstance(error, kind):
             return why
@@ -52,3 +55,16 @@ def why_unavailable(error: Exception) -> str | None:
     if code == MOVED_CODE:
         return "its data are being moved to another Redis, or were (health/ready says more)"
     return f"it says {code}" if isinstance(error, foreign.ResponseError) and code in _PASSING else None
+
+
+_ANOTHER_HOST = frozenset({62, 64})
+"""X509_V_ERR_HOSTNAME_MISMATCH and ..._IP_ADDRESS_MISMATCH; OpenSSL's texts for them have the address."""
+
+
+def _why_untrusted(error: Exception) -> str | None:
+    """What is wrong with TLS, if that is it: redis-py says so only in a text that has the address."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        why = "it is for another host" if cause.verify_code in _ANOTHER_HOST else cause.verify_message
+        return f"its certificate does not hold: {why}"
+    return f"TLS failed: {cause.reason}" if isinstance(cause, ssl.SSLError) and cause.reason else None
