@@ -186,12 +186,21 @@ async def test_a_wrong_password_is_told_at_once(url: str, redis: Redis) -> None:
     await client.aclose()
 
 
-async def test_a_forbidden_command_is_told_at_once(url: str, redis: Redis) -> None:
-    """A user without rights is a mistake in the setup."""
-    await redis.execute_command("ACL", "SETUSER", "weak", "on", ">pw", "~*", "+ping", "+hello")  # type: ignore[no-untyped-call]
+@pytest.mark.parametrize(
+    "rights",
+    [
+        ("~*", "&*", "+ping", "+hello"),
+        ("~other:*", "&*", "+@all"),
+        ("~hookcast:*", "resetchannels", "+@all"),
+        ("~hookcast:*", "&hookcast:*", "+@all", "-evalsha"),
+    ],
+)
+async def test_what_is_forbidden_is_told_at_once(url: str, redis: Redis, rights: tuple[str, ...]) -> None:
+    """A user without the rights to a command, our keys or our channels is a mistake in the setup."""
+    await redis.execute_command("ACL", "SETUSER", "weak", "on", ">pw", *rights)  # type: ignore[no-untyped-call]
     client = create_redis(url.replace("unix://", "unix://weak:pw@"))
 
-    with pytest.raises(InvalidInput, match="forbids our user a command"):
+    with pytest.raises(InvalidInput, match="forbids our user a command, a key or a channel"):
         await first_contact(client)
 
     await client.aclose()

@@ -146,14 +146,16 @@ class Broker:
     async def run(self) -> None:
         """Reads until cancelled; connects again after a failure, and then says which channels were interrupted."""
         failures = 0
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 if self._connection is None:
                     await self.connect()
-                failures = 0
                 await self._serve()
             except (*_FAILURES, Unavailable) as error:
-                failures += 1
+                # One that connects and then fails at once is as good as none.
+                failures = 1 if loop.time() - began > self._watch_seconds else failures + 1
                 _log.warning("realtime: lost Redis, trying again: %s", error)
             finally:
                 await self._end()

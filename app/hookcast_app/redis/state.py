@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError
 
 from hookcast_app.redis.errors import translated
-from hookcast_app.redis.keys import PREFIX
+from hookcast_app.redis.keys import PREFIX, channel
 from hookcast_app.redis.moving import MARK_KEY, Mark
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 
@@ -62,13 +62,14 @@ async def check_fit(redis: Redis) -> ServerState:
             if version < MINIMUM:
                 raise _unfit(f"is Redis {_dotted(version)}; Hookcast needs {_dotted(MINIMUM)} or newer, or Valkey")
             await _check_schema(redis)
+            await _check_rights(redis)
             instance, mark = cast("list[bytes | None]", await redis.mget(INSTANCE_KEY, MARK_KEY))
             policy = info.get("maxmemory_policy")
             return ServerState(version, None if instance is None else _text(instance), policy, Mark.read(mark))
     except (NoPermissionError, Unavailable) as error:
         causes = _causes(error)
         if any(isinstance(cause, NoPermissionError) for cause in causes):
-            raise _unfit("forbids our user a command that we need") from error
+            raise _unfit(f"forbids our user a command, a key or a channel of {PREFIX}* that we need") from error
         if any(isinstance(cause, AuthenticationError) for cause in causes):
             raise _unfit("refuses our user or password") from error
         if any(isinstance(cause, InvalidResponse) for cause in causes):
@@ -133,6 +134,12 @@ async def _check_schema(redis: Redis) -> None:
     value = await redis.get(SCHEMA_KEY)
     if value is not None and int(value) > SCHEMA:
         raise _unfit(f"holds keys of layout {int(value)}, written by a newer Hookcast; this one knows up to {SCHEMA}")
+
+
+async def _check_rights(redis: Redis) -> None:
+    """Scripts, and channels, of which new users of Redis 7 have none: a script then ends in the middle of its writes."""
+    await redis.evalsha(await redis.script_load("return 0"), 0)
+    await redis.publish(channel(""), b"")
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -171,6 +171,34 @@ async def test_clients_wait_for_a_redis_that_is_away(redis_url: str) -> None:
         await redis.aclose()
 
 
+async def test_a_redis_that_lets_nobody_listen_is_tried_less_and_less(redis_url: str) -> None:
+    """It connects each time, and fails at once: its user may not subscribe."""
+    admin = Redis.from_url(redis_url)
+    await admin.execute_command("ACL", "SETUSER", "weak", "on", ">pw", "allkeys", "allchannels", "+@all", "-subscribe")  # type: ignore[no-untyped-call]
+    redis = Redis.from_url(redis_url.replace("unix://", "unix://weak:pw@"))
+    pauses: list[int] = []
+    often = asyncio.Event()
+
+    def backoff(failures: int) -> float:
+        pauses.append(failures)
+        if failures == 3:
+            often.set()
+        return 0.0
+
+    broker = Broker(redis, Hub(Stats()), backoff=backoff)
+    waiting = asyncio.create_task(broker.subscribe("a"))
+    running = asyncio.create_task(broker.run())
+    await asyncio.wait_for(often.wait(), PATIENCE)
+    running.cancel()
+    waiting.cancel()
+    await asyncio.wait({running, waiting})
+
+    assert pauses[:3] == [1, 2, 3]
+    await broker.close()
+    await redis.aclose()
+    await admin.aclose()
+
+
 async def test_a_redis_that_cannot_be_reached_is_unavailable() -> None:
     """At the start, and for what is published."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
