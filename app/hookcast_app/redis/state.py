@@ -137,7 +137,7 @@ async def _check_schema(redis: Redis) -> None:
 
 
 async def _check_rights(redis: Redis) -> None:
-    """Scripts, and channels, of which new users of Redis 7 have none: a script then ends in the middle of its writes."""
+    """Scripts, and channels: new users of Redis 7 have none, and a script would end in the middle of its writes."""
     await redis.evalsha(await redis.script_load("return 0"), 0)
     await redis.publish(channel(""), b"")
 
