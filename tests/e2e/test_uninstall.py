@@ -50,8 +50,8 @@ def arrives(release: Release, receiver: Receiver, name: str, event: str) -> bool
 
 
 def nothing_runs(release: Release) -> bool:
-    """Deleting a StatefulSet does not wait for its pod."""
-    selector = f"app.kubernetes.io/instance={release.name}"
+    """Deleting a StatefulSet does not wait for its pod; that of `helm test` stays to be read."""
+    selector = f"app.kubernetes.io/instance={release.name},app.kubernetes.io/component!=test"
     until(
         lambda: not release.cluster.list("pods", release.namespace, selector) or None, "an end of all pods", every=0.5
     )
