@@ -142,7 +142,7 @@ async def test_npm_client_stays_away_with_a_forged_token(redis_url: str, node_mo
 
 async def test_npm_client_answers_pings(redis_url: str, node_modules: Path) -> None:
     """It stays connected over many of them."""
-    async with serving(redis_url, timing=Timing(ping=0.1, pong=0.05)) as server, node(server, node_modules) as js:
+    async with serving(redis_url, timing=Timing(ping=0.4, pong=0.35)) as server, node(server, node_modules) as js:
         await js.do("connect")
         await js.event("connected")
         await js.do("subscribe", channel="open:a")
@@ -153,7 +153,7 @@ async def test_npm_client_answers_pings(redis_url: str, node_modules: Path) -> N
         async with asyncio.timeout(PATIENCE):
             while pings < 5:
                 before = session._awaits_pong
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.001)
                 pings += before and not session._awaits_pong
         assert server.realtime.stats.websocket_connections == 1
 
