@@ -103,7 +103,7 @@ async def test_a_silent_channel_on_a_live_redis_is_left_alone(redis_url: str) ->
     """Redis answers our pings, so nobody is interrupted."""
     redis = Redis.from_url(redis_url)
     hub = Hub(Stats())
-    broker = Broker(redis, hub, backoff=lambda _: 0.01, watch_seconds=0.02)
+    broker = Broker(redis, hub, backoff=lambda _: 0.01, watch_seconds=0.5)
     await broker.connect()
     running = asyncio.create_task(broker.run())
     try:
