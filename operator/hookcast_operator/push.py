@@ -5,6 +5,7 @@ acknowledging are one step; a pod is also asked every few seconds, since a conta
 """
 
 import asyncio
+import io
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -146,7 +147,7 @@ class Pusher:
             self._on_wellbeing(changed)
 
     async def _json(self, method: str, url: str, token: bytes | None = None) -> dict[str, Any]:
-        async with self._session.request(method, url, data=token, timeout=TIMEOUT) as response:
+        async with self._session.request(method, url, data=token and io.BytesIO(token), timeout=TIMEOUT) as response:
             return await _answer(response)
 
 
