@@ -95,7 +95,7 @@ async def test_a_watch_that_stalls_is_noticed(
         cluster.api.cut_watches(KINDS)
 
         async def is_named() -> bool:
-            return (await failing()).get("watches") == f"silent for too long: {KINDS}"
+            return bool((await failing()).get("watches") == f"silent for too long: {KINDS}")
 
         await eventually(is_named)
         cluster.api.rules.append(lambda _: Fault(hang=True))
@@ -103,7 +103,7 @@ async def test_a_watch_that_stalls_is_noticed(
 
         async def is_quiet() -> bool:
             ready = (await client.get("/health/ready")).json().get("failing", {})
-            return await failing() == {} and ready.get("API server") == "no answer"
+            return bool(await failing() == {} and ready.get("API server") == "no answer")
 
         await eventually(is_quiet)
         cluster.api.rules.clear()

@@ -1,0 +1,35 @@
+"""A real API server does what the operator relies on, and what its stand-in in other tests does."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from hookcast_operator.api import Api, log_in
+from tests.e2e.cluster import ROOT, Cluster, run
+from tests.support.kubernetes_contract import CASES, Case
+
+
+@pytest.fixture(scope="module", autouse=True)
+def definitions(cluster: Cluster) -> None:  # noqa: ARG001  it sets KUBECONFIG
+    run("kubectl", "apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "manifests/crds"))
+    run("kubectl", "wait", "--for=condition=Established", "crd/webhooksubscriptions.hookcast.dev", "--timeout=30s")
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Api]:
+    async with Api(log_in(), lambda _verb, _code: None) as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
+    name = f"contract-{CASES.index(request.getfixturevalue('case'))}"
+    run("kubectl", "create", "namespace", name)
+    yield name
+    run("kubectl", "delete", "namespace", name, "--wait=false")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__.removeprefix("case_"))
+async def test_the_contract(api: Api, namespace: str, case: Case) -> None:
+    """As the stand-in: see tests/integration/operator/test_stand_in.py."""
+    await case(api, namespace)
