@@ -85,6 +85,13 @@ class Reconciler:
         self._store.forget()
         self.changed()
 
+    def surpass(self, sequence: int) -> None:
+        """A pod has a later sequence than what is stored, as after the cluster was restored from an older backup."""
+        if self.published is not None and self.published.sequence < sequence:
+            _log.warning("a pod has a later sequence than what is stored", sequence=sequence)
+            self._store.surpass(sequence)
+            self.changed()
+
     async def run(self) -> None:
         """Reconciles until cancelled."""
         failures = 0

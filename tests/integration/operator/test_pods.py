@@ -75,6 +75,21 @@ async def test_a_pod_s_refusal_is_told_in_its_words(cluster: Cluster, pod: FakeP
     assert condition["message"] == "pod app-0: 409: sequence 99 is in force"
 
 
+async def test_a_pod_with_a_later_sequence_is_overtaken(cluster: Cluster, pod: FakePod) -> None:
+    """Of the same origin, as after the cluster came back from an older backup: else it would refuse all for ever."""
+    raw = await applied(cluster)
+    pod.in_force |= {"sequence": 99, "revision": "another"}
+
+    await eventually(lambda: pod.in_force["sequence"] == 100)
+
+    assert pod.document is not None
+    assert len(pod.document.entries) == 1
+    raw["spec"]["suspend"] = True
+    cluster.api.apply(raw)
+    await cluster.says(raw, "Ready", "Suspended")
+    assert pod.in_force["sequence"] == 101
+
+
 async def test_a_pod_with_another_key_says_so(cluster: Cluster) -> None:
     """A real one: the condition names the setting that differs."""
     cluster.no_slice("app-0")
