@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from hookcast_operator import handlers, operating
+from hookcast_operator import handlers, operating, push
 from hookcast_operator.main import run
 from hookcast_operator.settings import Settings
 from tests.support.app import eventually
@@ -89,7 +89,8 @@ async def inside(cluster: Cluster, pod: FakePod, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     # Signals are the main thread's; no test sends one.
     monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", lambda *_: None)
-    monkeypatch.setattr(operating, "RESYNC_SECONDS", 2.0)
+    monkeypatch.setattr(operating, "RESYNC_SECONDS", 1.0)
+    monkeypatch.setattr(push, "ASK_SECONDS", 0.3)
     monkeypatch.setattr(handlers, "INACTIVITY_SECONDS", 3.0)
     settings = Settings(
         release=RELEASE,
