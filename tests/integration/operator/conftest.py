@@ -5,6 +5,7 @@ import threading
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
@@ -84,7 +85,15 @@ def give_key(cluster: Cluster, pod: FakePod) -> None:
 
 
 @pytest.fixture
-async def inside(cluster: Cluster, pod: FakePod, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Inside]:
+def more() -> dict[str, Any]:
+    """Settings of the operator inside; a test sets them by parametrize."""
+    return {}
+
+
+@pytest.fixture
+async def inside(
+    cluster: Cluster, pod: FakePod, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Inside]:
     """An operator that has published. It lists often, and gives up a silent stream soon."""
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
     # Signals are the main thread's; no test sends one.
@@ -97,9 +106,9 @@ async def inside(cluster: Cluster, pod: FakePod, monkeypatch: pytest.MonkeyPatch
         namespace=NAMESPACE,
         pod_name="operator-0",
         keys_secret=f"{RELEASE}-keys",
-        generate_secrets_in=("shop",),
         admin_host="127.0.0.1",
         admin_port=free_port(),
+        **{"generate_secrets_in": ("shop",), **more},
     )
     operator = Inside(settings)
     try:
