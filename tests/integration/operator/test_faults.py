@@ -145,6 +145,24 @@ def carries_suspended(pod: FakePod) -> bool:
     return pod.document is not None and b'"suspend":true' in pod.document.to_bytes()
 
 
+async def test_a_status_is_not_written_to_another_object_of_the_name(cluster: Cluster, pod: FakePod) -> None:
+    """One that was made while the status of the one before was on its way; nor over a version that nobody told of."""
+    cluster.api.rules.append(lambda call: Fault(delay=0.5) if call.verb == "PATCH" else None)
+    cluster.api.apply(subscription())
+    await eventually(lambda: carries(pod, "orders"))
+    cluster.api.stalled.add(KINDS)
+    cluster.api.delete(subscription())
+    cluster.api.apply(subscription(suspend=True))
+    before = len(cluster.api.calls)
+
+    await eventually(lambda: [one for one in cluster.writes(before) if "PATCH" in one])
+
+    first = next(one for one in cluster.writes(before) if "PATCH" in one)
+    assert first.endswith("409")
+    await cluster.says(subscription(), "Ready", "Suspended")
+    cluster.api.stalled.clear()
+
+
 async def test_an_answer_that_is_lost_is_found_out(cluster: Cluster, pod: FakePod) -> None:
     """Each write takes effect once and its answer is cut off: what is there is read, and nothing is doubled."""
     seen: set[tuple[str, str]] = set()
