@@ -1,6 +1,8 @@
 """A real API server does what the operator relies on, and what its stand-in in other tests does."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
 
 import pytest
 
@@ -19,11 +21,12 @@ def definitions(cluster: Cluster) -> None:  # noqa: ARG001  it sets KUBECONFIG
 async def api() -> AsyncIterator[Api]:
     async with Api(log_in(), lambda _verb, _code: None) as running:
         yield running
+    await asyncio.sleep(0.25)  # aiohttp ends TLS connections that were cut short a moment after their session
 
 
 @pytest.fixture
-def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
-    name = f"contract-{CASES.index(request.getfixturevalue('case'))}"
+def namespace() -> Iterator[str]:
+    name = f"contract-{uuid4().hex[:8]}"
     run("kubectl", "create", "namespace", name)
     yield name
     run("kubectl", "delete", "namespace", name, "--wait=false")

@@ -79,7 +79,7 @@ async def case_a_type_stays(api: Api, namespace: str) -> None:
 
 
 async def case_a_status_is_apart(api: Api, namespace: str) -> None:
-    """It changes no generation, and a spec's change leaves it; null removes; another UID is refused."""
+    """It changes no generation, a spec's change leaves it; null removes; an old version is refused, a UID not read."""
     path = path_of(GROUP, KIND, namespace, "a")
     made = await api.create(path_of(GROUP, KIND, namespace), a_subscription("a") | {"status": {"endpoint": "ignored"}})
     assert "status" not in made
@@ -93,8 +93,12 @@ async def case_a_status_is_apart(api: Api, namespace: str) -> None:
     assert (one["status"], one["metadata"]["generation"]) == ({"endpoint": "e", "observedGeneration": 1}, 1)
     assert two["status"] == three["status"] == {"observedGeneration": 1}
     assert (three["metadata"]["generation"], three["spec"]["suspend"]) == (2, True)
+    old = {"resourceVersion": two["metadata"]["resourceVersion"]}
     with pytest.raises(Conflict):
-        await api.merge(f"{path}/status", {"metadata": {"uid": "another"}, "status": {"endpoint": "e"}})
+        await api.merge(f"{path}/status", {"metadata": old, "status": {"endpoint": "e"}})
+    await api.merge(f"{path}/status", {"metadata": {"uid": "another"}, "status": {"endpoint": "e"}})
+    found = await api.list(path_of(GROUP, KIND, namespace), fieldSelector="metadata.name=a")
+    assert [one["status"]["endpoint"] for one in found] == ["e"]
     annotated = await api.merge(path, {"metadata": {"annotations": {"x": "y"}}})
     assert annotated["metadata"]["generation"] == 2
 
@@ -133,7 +137,7 @@ async def case_discovery(api: Api, namespace: str) -> None:
 
     assert {KIND, f"{KIND}/status", "webhooksources", "webhooksources/status"} <= found.keys()
     assert found[KIND]
-    with pytest.raises(NotFound):
+    with pytest.raises(ApiRefused, match="404"):
         await api.get("/apis/hookcast.dev/v9")
     assert namespace
 
