@@ -7,14 +7,11 @@ from uuid import uuid4
 import pytest
 
 from hookcast_operator.api import Api, log_in
-from tests.e2e.cluster import ROOT, Cluster, run
+from tests.e2e.cluster import run
 from tests.support.kubernetes_contract import CASES, Case
 
 
-@pytest.fixture(scope="module", autouse=True)
-def definitions(cluster: Cluster) -> None:  # noqa: ARG001  it sets KUBECONFIG
-    run("kubectl", "apply", "--server-side", "--force-conflicts", "-f", str(ROOT / "manifests/crds"))
-    run("kubectl", "wait", "--for=condition=Established", "crd/webhooksubscriptions.hookcast.dev", "--timeout=30s")
+pytestmark = pytest.mark.usefixtures("release")  # which brings the definitions
 
 
 @pytest.fixture

@@ -28,7 +28,11 @@ def a_secret(name: str, *, labels: dict[str, str] | None = None, **data: str) ->
 
 
 def a_subscription(name: str) -> Raw:
-    spec = {"endpoint": {"url": "https://shop.example"}, "events": {"types": ["order.*"]}}
+    spec = {
+        "dispatcherRef": {"name": "nobody"},  # an operator in the cluster writes nothing to it
+        "endpoint": {"url": "https://shop.example"},
+        "events": {"types": ["order.*"]},
+    }
     return {"apiVersion": GROUP, "kind": "WebhookSubscription", "metadata": {"name": name}, "spec": spec}
 
 
