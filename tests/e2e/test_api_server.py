@@ -10,7 +10,6 @@ from hookcast_operator.api import Api, log_in
 from tests.e2e.cluster import run
 from tests.support.kubernetes_contract import CASES, Case
 
-
 pytestmark = pytest.mark.usefixtures("release")  # which brings the definitions
 
 
