@@ -104,6 +104,9 @@ def test_an_upgrade_and_the_way_back_lose_nothing(
     release.install(merged(own, {"crds": {"enabled": False}}))
     assert (schema(cluster), note_of(release, "noted")) == (NEXT_SCHEMA, NOTE)
     assert delivers(release, receiver, "lasting")
+    received = len(receiver.requests("/noted"))
+    assert delivers(release, receiver, "lasting")
+    assert len(receiver.requests("/noted")) == received
     until(lambda: "note" in release.condition("noted", "Ready").get("message", "") or None, "the field that is unknown")
 
     release.install(merged(own, versions(app=NEXT_TAG, operator=NEXT_TAG)), chart=chart)
