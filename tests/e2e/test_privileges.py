@@ -342,8 +342,20 @@ class Heard:
         for line in self._cluster.kubectl(*self._logs).stdout.splitlines()[1:]:
             stream, sequence, content = line.split()
             if f"{address}:" in stream:
-                streams[stream][int(sequence)] = base64.b64decode(content)
-        return b"\n".join(b"".join(part for _, part in sorted(parts.items())) for parts in streams.values())
+                part = base64.b64decode(content)
+                known = streams[stream].get(int(sequence), b"")
+                streams[stream][int(sequence)] = max(known, part, key=len)
+        return b"\n".join(map(reassembled, streams.values()))
+
+
+def reassembled(parts: dict[int, bytes]) -> bytes:
+    """A stream of its segments by sequence number. One interface tells a segment whole, another cut in pieces."""
+    whole = b""
+    end = min(parts)
+    for sequence, part in sorted(parts.items()):
+        whole += part[max(0, end - sequence) :]
+        end = max(end, sequence + len(part))
+    return whole
 
 
 def _eavesdropper(port: int) -> Iterator[Object]:
