@@ -109,18 +109,17 @@ class Cluster:
         return run("docker", "exec", self.node, *command, check=check).stdout.strip()
 
     def process(self, pod: str, container: str, namespace: str) -> str:
-        """The pid, on the node, of a container's first process."""
-        status = self.get("pod", pod, namespace)["status"]
-        all_of_it = [*status["containerStatuses"], *status.get("initContainerStatuses", [])]
-        found = next(one["containerID"] for one in all_of_it if one["name"] == container).removeprefix("containerd://")
-        pid = re.search(r'"pid\\?":\s*(\d+)', self.on_node("crictl", "inspect", found))  # in JSON, or JSON within it
-        assert pid is not None
-        return pid[1]
+        """The pid, on the node, of a container's first process; waits until it runs."""
 
-    def python(self, pod: str, container: str, namespace: str, script: str, *arguments: str) -> str:
-        """What a script prints that runs in a container."""
-        where = (pod, "-n", namespace, "-c", container)
-        return self.kubectl("exec", *where, "--", "python", "-c", script, *arguments).stdout.strip()
+        def running() -> str | None:
+            status = self.get("pod", pod, namespace)["status"]
+            both = [*status["containerStatuses"], *status.get("initContainerStatuses", [])]
+            found = next(one.get("containerID", "") for one in both if one["name"] == container)
+            inspected = self.on_node("crictl", "inspect", found.removeprefix("containerd://"), check=False)
+            pid = re.search(r'"pid\\?":\s*(\d+)', inspected)  # in JSON, or JSON within it; 0 of one that has ended
+            return pid[1] if pid is not None and int(pid[1]) else None
+
+        return until(running, f"a running {container} in {pod}")
 
     def load(self, *images: str) -> None:
         """Makes images of this machine known to the cluster."""
