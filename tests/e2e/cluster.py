@@ -121,6 +121,11 @@ class Cluster:
 
         return until(running, f"a running {container} in {pod}")
 
+    def python(self, pod: str, container: str, namespace: str, script: str, *arguments: str) -> str:
+        """What a script prints that runs in a container."""
+        where = (pod, "-n", namespace, "-c", container)
+        return self.kubectl("exec", *where, "--", "python", "-c", script, *arguments).stdout.strip()
+
     def load(self, *images: str) -> None:
         """Makes images of this machine known to the cluster."""
         run("kind", "load", "docker-image", *images, "--name", self.node.removesuffix("-control-plane"))
