@@ -4,6 +4,7 @@ Everything is decoded JSON; a request either gives its answer or raises one of `
 """
 
 import asyncio
+import io
 import json
 import os
 import time
@@ -20,6 +21,8 @@ from hookcast_operator.errors import AlreadyExists, ApiRefused, ApiUnavailable, 
 
 PAGE = 500
 """Objects asked for at once in a list."""
+LARGE = 65_536
+"""Bytes of a request that are sent piece by piece, for the event loop's sake."""
 REQUEST_SECONDS = 30.0
 CONNECT_SECONDS = 2.0
 """Then a new attempt: the kernel waits longer each time before it asks again, and would miss a server that is back."""
@@ -142,10 +145,12 @@ class Api:
     ) -> Raw:
         assert self._session is not None, "the session is open"  # noqa: S101
         body = None if content is None else json.dumps(content, separators=(",", ":")).encode()
+        # As a file, aiohttp sends what is large piece by piece.
+        payload = io.BytesIO(body) if body is not None and len(body) > LARGE else body
         sent = {"Content-Type": "application/json"} | dict(headers or {}) if body is not None else headers
         try:
             async with self._session.request(
-                verb, self._url(path), params=query, data=body, headers=sent, allow_redirects=False
+                verb, self._url(path), params=query, data=payload, headers=sent, allow_redirects=False
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -89,6 +89,7 @@ class Operator:
             self._wellbeing,
             on_pods=self._pods_changed,
             on_wellbeing=lambda uids: self._statuses.look(uids),  # noqa: PLW0108  as above
+            on_later=lambda sequence: self._reconciler.surpass(sequence),  # noqa: PLW0108  as above
         )
         self._statuses = StatusWriter(
             api,

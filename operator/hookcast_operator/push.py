@@ -5,6 +5,7 @@ acknowledging are one step; a pod is also asked every few seconds, since a conta
 """
 
 import asyncio
+import io
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -32,7 +33,10 @@ _log = structlog.get_logger("hookcast.operator.push")
 
 
 class Pusher:
-    """Lives as long as the operator leads. `on_pods` is told of a pod that changed, `on_wellbeing` of endpoints."""
+    """Lives as long as the operator leads. `on_pods` is told of a pod that changed, `on_wellbeing` of endpoints.
+
+    `on_later` is told the sequence of a pod that has a later one of the same origin.
+    """
 
     def __init__(
         self,
@@ -41,12 +45,14 @@ class Pusher:
         *,
         on_pods: Callable[[], None],
         on_wellbeing: Callable[[Collection[str]], None],
+        on_later: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
         self._wellbeing = wellbeing
         self._on_pods = on_pods
         self._on_wellbeing = on_wellbeing
+        self._on_later = on_later
         self._clock = clock
         self._published: Published | None = None
         self._followers: dict[str, tuple[_Follower, asyncio.Task[None]]] = {}
@@ -121,6 +127,9 @@ class Pusher:
         if state.sequence != published.sequence or follower.asks:
             url, document = f"{state.pod.base_url}/internal/configuration", published.document
             found = await self._json("GET", url) if follower.asks else {}
+            if found.get("origin") == document.origin and _sequence(found) > document.sequence:
+                self._on_later(_sequence(found))  # it would refuse this one; the next is offered soon
+                return
             wanted = (document.origin, document.sequence, document.revision)
             # An earlier sequence is taken anew though its content is the same: what is new since waits for the later.
             if (found.get("origin"), found.get("sequence"), found.get("revision")) != wanted:
@@ -146,7 +155,7 @@ class Pusher:
             self._on_wellbeing(changed)
 
     async def _json(self, method: str, url: str, token: bytes | None = None) -> dict[str, Any]:
-        async with self._session.request(method, url, data=token, timeout=TIMEOUT) as response:
+        async with self._session.request(method, url, data=token and io.BytesIO(token), timeout=TIMEOUT) as response:
             return await _answer(response)
 
 

@@ -85,6 +85,13 @@ class Reconciler:
         self._store.forget()
         self.changed()
 
+    def surpass(self, sequence: int) -> None:
+        """A pod has a later sequence than what is stored, as after the cluster was restored from an older backup."""
+        if self.published is not None and self.published.sequence < sequence:
+            _log.warning("a pod has a later sequence than what is stored", sequence=sequence)
+            self._store.surpass(sequence)
+            self.changed()
+
     async def run(self) -> None:
         """Reconciles until cancelled."""
         failures = 0
@@ -154,12 +161,11 @@ class Reconciler:
         return await self._store.publish(*_lines(compiled.judgements)), compiled
 
     async def _room(self, judgements: Mapping[str, Judgement], detail: str) -> int:
-        """How many of the oldest fit, found by halving; the number of before is tried first."""
-        if self._kept and await self._store.fits(*_lines(oldest(judgements, self._kept, detail))):
-            return self._kept
+        """How many of the oldest fit, found by halving; the number of before and the next one are tried first."""
         fits, fits_not = 0, sum(judged.line is not None for judged in judgements.values())
+        likely = [number for number in (self._kept, self._kept + 1) if self._kept]
         while fits_not - fits > 1:
-            middle = (fits + fits_not) // 2
+            middle = next((number for number in likely if fits < number < fits_not), (fits + fits_not) // 2)
             if await self._store.fits(*_lines(oldest(judgements, middle, detail))):
                 fits = middle
             else:

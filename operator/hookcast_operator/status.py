@@ -11,7 +11,7 @@ import structlog
 from hookcast_operator.api import Api, Raw, path_of
 from hookcast_operator.bucket import Bucket
 from hookcast_operator.conditions import Facts, condition, merge_patch, status_of
-from hookcast_operator.errors import ApiRefused, ApiUnavailable, NotFound, NotLeading
+from hookcast_operator.errors import ApiRefused, ApiUnavailable, Conflict, NotFound, NotLeading
 from hookcast_operator.news import News, news_of
 from hookcast_operator.objects import CustomObject, Kind
 
@@ -24,7 +24,6 @@ FRESH_SECONDS = 1.0
 """How long a new line may take to reach every pod before its status is written without that."""
 RETRY_SECONDS = 1.0
 REFUSED_SECONDS = 60.0
-CONFLICT = 409
 _AT_ONCE = 100
 """Statuses made up before others get their turn."""
 
@@ -154,8 +153,11 @@ class StatusWriter:
         except (ApiUnavailable, NotLeading) as error:
             _log.debug("status not written", uid=uid, problem=str(error))
             again = RETRY_SECONDS
+        except Conflict as error:
+            _log.debug("status not written", uid=uid, problem=str(error))
+            again = RETRY_SECONDS
         except ApiRefused as error:
-            again = RETRY_SECONDS if error.code == CONFLICT else REFUSED_SECONDS
+            again = REFUSED_SECONDS
             _log.warning("status refused", uid=uid, problem=str(error))
         finally:
             self._writing.discard(uid)
@@ -166,14 +168,26 @@ class StatusWriter:
     async def _send(self, change: "_Change") -> None:
         identity = change.found.identity
         path = path_of(GROUP, PLURALS[identity.kind], identity.namespace, identity.name, "status")
-        # With its UID: an object of the same name that was made meanwhile is refused (409).
-        answer = await self._api.merge(path, {"metadata": {"uid": identity.uid}, "status": change.patch})
+        # In the version that it was made up for (else 409): the object may have changed, or be another of its name.
+        metadata = {"uid": identity.uid, "resourceVersion": str(change.found.version)}
+        try:
+            answer = await self._api.merge(path, {"metadata": metadata, "status": change.patch})
+        except Conflict:
+            await self._look_again(change.found)
+            raise
         self._written(change.found, answer)
         after = answer.get("status") or {}
         if condition(after, "Programmed").get("status") == "True":
             self._fresh.discard(identity.uid)
         for news in news_of(identity, change.found.status, after):
             self._tell(news)
+
+    async def _look_again(self, found: CustomObject) -> None:
+        """Learns of the newest version, which no watch may have told."""
+        identity = found.identity
+        collection = path_of(GROUP, PLURALS[identity.kind], identity.namespace)
+        for raw in await self._api.list(collection, fieldSelector=f"metadata.name={identity.name}"):
+            self._written(found, raw)
 
 
 @dataclass(frozen=True, slots=True)

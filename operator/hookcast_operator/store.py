@@ -61,11 +61,17 @@ class ConfigurationStore:
         self._manifest: Manifest | None = None
         self._stored: Published | None = None
         self._highest = 0
+        self._least = 0
         self._is_read = False
 
     def forget(self) -> None:
         """Has the next `publish` look at what is there, whatever is remembered."""
         self._is_read = False
+
+    def surpass(self, sequence: int) -> None:
+        """Has the next `publish` use a sequence after this one, which a pod has of the same origin."""
+        self._highest = max(self._highest, sequence)
+        self._least = max(self._least, sequence + 1)
 
     async def read(self) -> Published | None:
         """What is stored; None if there is nothing that can be opened with the keys of now."""
@@ -108,8 +114,9 @@ class ConfigurationStore:
 
     async def _publish(self, entries: Sequence[bytes], sources: Sequence[bytes]) -> Published:
         revision = make_document(0, "", entries, sources).revision
-        if self._stored is not None and self._stored.document.revision == revision:
-            return self._stored
+        stored = self._stored
+        if stored is not None and stored.document.revision == revision and stored.sequence >= self._least:
+            return stored
         if not self._origin:
             await self._put(self._name(), {})
         document = make_document(self._highest + 1, self._origin, entries, sources)

@@ -202,7 +202,7 @@ class Cluster:
         """Waits until the object is ready."""
         await self.says(raw, "Ready", "Ready", within=within)
 
-    async def quiet(self, seconds: float = 1.5, within: float = 20) -> None:
+    async def quiet(self, seconds: float = 1.0, within: float = 20) -> None:
         """Waits until nothing was written for a while; leases apart."""
         deadline = time.monotonic() + within
         while True:

@@ -157,7 +157,7 @@ class ApiServer:
 
     async def _open(self) -> None:
         server = web.Server(self._handle, access_log=None)
-        self._runner = web.ServerRunner(server, shutdown_timeout=0)
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.01)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
         self.port = self._runner.addresses[0][1]
@@ -175,7 +175,7 @@ class ApiServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         verb = "WATCH" if request.query.get("watch") in {"true", "1"} else request.method
-        call = Call(verb, request.path, body=await request.read())
+        call = Call(verb, request.path, body=await request.content.read())
         fault = next((found for rule in self.rules if (found := rule(call)) is not None), Fault())
         if fault.hang:
             await asyncio.sleep(3_600)
@@ -262,12 +262,14 @@ class ApiServer:
         try:
             async with asyncio.timeout(float(request.query.get("timeoutSeconds") or 3_600)):
                 await self._forward(response, resource, namespace, request)
-        except (TimeoutError, ConnectionError, asyncio.CancelledError):
-            pass  # its time is over, whoever watched went, or a test cut it
+            await response.write_eof()
+        except TimeoutError:
+            await response.write_eof()
+        except (ConnectionError, asyncio.CancelledError):  # whoever watched went, or a test cut it
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             del self._watches[task]
-        if request.transport is not None:
-            request.transport.close()
         return response
 
     async def _forward(  # noqa: C901  two nested functions of one stream

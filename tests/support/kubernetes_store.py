@@ -135,17 +135,14 @@ class Store:
 
     def replace(self, resource: Resource, namespace: str | None, name: str, raw: Raw) -> Raw:
         before = self.get(resource, namespace, name)
-        version = raw["metadata"].get("resourceVersion")
-        if version is not None and version != before["metadata"]["resourceVersion"]:
-            message = f'Operation cannot be fulfilled on {resource.plural} "{name}": the object has been modified'
-            raise Refused(409, "Conflict", message)
+        _check_version(resource, before, raw["metadata"])
         return self._update(resource, before, raw, "status" if resource.has_status else None)
 
     def merge(self, resource: Resource, namespace: str | None, name: str, patch: Raw, part: str | None) -> Raw:
         before = self.get(resource, namespace, name)
-        if part == "status":
+        _check_version(resource, before, patch.get("metadata") or {})
+        if part == "status":  # a UID in the patch is passed over, as everything of the metadata
             wanted = {**before, "status": _merged(before.get("status") or {}, patch.get("status"))}
-            wanted["metadata"] = {**before["metadata"], "uid": (patch.get("metadata") or {}).get("uid", _uid(before))}
             return self._update(resource, before, wanted, None)
         return self._update(resource, before, _merged(before, patch), "status" if resource.has_status else None)
 
@@ -202,6 +199,13 @@ class Store:
             owners = [one["uid"] for one in raw["metadata"].get("ownerReferences") or ()]
             if owner in owners and not any(_uid(other) in owners for other in self.objects.values()):
                 self.delete(next(one for one in RESOURCES if one.plural == plural), namespace, name)
+
+
+def _check_version(resource: Resource, before: Raw, metadata: Raw) -> None:
+    version, name = metadata.get("resourceVersion"), before["metadata"]["name"]
+    if version is not None and version != before["metadata"]["resourceVersion"]:
+        message = f'Operation cannot be fulfilled on {resource.plural} "{name}": the object has been modified'
+        raise Refused(409, "Conflict", message)
 
 
 def _uid(raw: Raw) -> str:

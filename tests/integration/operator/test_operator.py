@@ -28,7 +28,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def started(cluster: Cluster) -> OperatorProcess:
-    operator: OperatorProcess = cluster.operator().start()
+    operator: OperatorProcess = cluster.operator(patches={"push.ASK_SECONDS": 0.3}).start()
     return operator
 
 
@@ -286,17 +286,17 @@ async def test_one_edit_among_many_costs_a_handful(
     cluster: Cluster, operator: OperatorProcess, receiver: Receiver
 ) -> None:
     """Of requests: two Secrets, one status, its Event; and a restart with nothing changed writes nothing at all."""
-    many = [to(receiver, f"many-{number}") for number in range(300)]
+    many = [to(receiver, f"many-{number}", suspend=True) for number in range(300)]  # of which no Event is told
     for raw in many:
         cluster.api.apply(raw)
     for raw in many:
-        await cluster.ready(raw, within=60)
+        await cluster.says(raw, "Ready", "Suspended", within=60)
     await cluster.quiet()
     before = len(cluster.api.calls)
 
-    many[7]["spec"]["suspend"] = True
+    many[7]["spec"]["suspend"] = False
     cluster.api.apply(many[7])
-    await cluster.says(many[7], "Ready", "Suspended")
+    await cluster.ready(many[7])
     await cluster.quiet()
 
     assert 3 <= len(cluster.writes(before)) <= 6, cluster.writes(before)

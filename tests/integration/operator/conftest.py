@@ -1,0 +1,120 @@
+"""An operator in the test's own loop, with a pod that is made up: for what needs no process of its own."""
+
+import asyncio
+import threading
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from hookcast_operator import handlers, operating, push
+from hookcast_operator.main import run
+from hookcast_operator.settings import Settings
+from tests.support.app import eventually
+from tests.support.cluster import NAMESPACE, RELEASE, Cluster, running_cluster
+from tests.support.fake_pod import FakePod, running_pod
+from tests.support.kinds import secret
+from tests.support.serving import free_port
+
+
+class Inside:
+    """The operator of `run`, in a thread: at its end kopf waits for every task of its loop that is younger than it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.error: BaseException | None = None
+        self._loop = asyncio.new_event_loop()
+        self._task = self._loop.create_task(run(settings))
+        self._thread = threading.Thread(target=self._work, name="operator")
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Of its admin port."""
+        return f"http://127.0.0.1:{self.settings.admin_port}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended; `error` says why it did."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Cancels it, and waits until it has ended."""
+        if self.runs:
+            self._loop.call_soon_threadsafe(self._task.cancel)
+        self._thread.join(10)
+        assert not self.runs, "the operator did not end"
+        self._loop.close()
+
+    def _work(self) -> None:
+        try:
+            self._loop.run_until_complete(self._task)
+        except BaseException as error:  # noqa: BLE001  the test's to judge
+            self.error = error
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """An installation with its keys and the Secret `signing`."""
+    with running_cluster(tmp_path) as running:
+        key = b64encode(Fernet.generate_key()).decode()
+        keys = {"metadata": {"name": f"{RELEASE}-keys", "namespace": NAMESPACE}, "data": {"HOOKCAST_INTERNAL_KEY": key}}
+        running.api.apply(secret() | keys)
+        running.api.apply(secret())
+        yield running
+
+
+@pytest.fixture
+async def pod(cluster: Cluster) -> AsyncIterator[FakePod]:
+    """The one pod, which takes everything."""
+    async with running_pod() as running:
+        give_key(cluster, running)
+        cluster.slice("app-0", running.port)
+        yield running
+
+
+def give_key(cluster: Cluster, pod: FakePod) -> None:
+    """Lets a pod read what it is given."""
+    found = cluster.api.get({"kind": "Secret", "metadata": {"name": f"{RELEASE}-keys", "namespace": NAMESPACE}})
+    assert found is not None
+    pod.key = b64decode(found["data"]["HOOKCAST_INTERNAL_KEY"]).decode()
+
+
+@pytest.fixture
+def more() -> dict[str, Any]:
+    """Settings of the operator inside; a test sets them by parametrize."""
+    return {}
+
+
+@pytest.fixture
+async def inside(
+    cluster: Cluster, pod: FakePod, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Inside]:
+    """An operator that has published. It lists often, and gives up a silent stream soon."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    # Signals are the main thread's; no test sends one.
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", lambda *_: None)
+    monkeypatch.setattr(operating, "RESYNC_SECONDS", 1.0)
+    monkeypatch.setattr(push, "ASK_SECONDS", 0.3)
+    monkeypatch.setattr(handlers, "INACTIVITY_SECONDS", 3.0)
+    settings = Settings(
+        release=RELEASE,
+        namespace=NAMESPACE,
+        pod_name="operator-0",
+        keys_secret=f"{RELEASE}-keys",
+        admin_host="127.0.0.1",
+        admin_port=free_port(),
+        **{"generate_secrets_in": ("shop",), **more},
+    )
+    operator = Inside(settings)
+    try:
+        await eventually(lambda: pod.document is not None or not operator.runs, 30)
+        assert operator.runs, operator.error
+        yield operator
+        assert operator.runs, operator.error
+    finally:
+        operator.stop()

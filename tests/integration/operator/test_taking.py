@@ -1,0 +1,131 @@
+"""Which objects the operator takes: of which namespaces and dispatchers, with which Secrets, and as many as fit."""
+
+import random
+from typing import Any
+
+import pytest
+
+from hookcast_core import chunks
+from hookcast_operator import operating
+from tests.support.app import eventually
+from tests.support.cluster import Cluster
+from tests.support.fake_pod import FakePod
+from tests.support.kinds import Raw, secret, subscription
+
+
+def in_namespace(namespace: str, name: str = "orders", **spec: Any) -> Raw:
+    return subscription(name, meta={"namespace": namespace}, **spec)
+
+
+def labelled(name: str, **labels: str) -> Raw:
+    return {"kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def sizes(pod: FakePod) -> int:
+    """How many a pod has."""
+    return -1 if pod.document is None else len(pod.document.entries)
+
+
+@pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize("more", [{"allowed_namespace_selector": "team=shop", "allowed_namespaces": ("named",)}])
+async def test_namespaces_are_allowed_by_name_or_label(cluster: Cluster, pod: FakePod) -> None:
+    """A label that comes lets objects in, one that goes takes them out, and the condition says why."""
+    for namespace in ("shop", "named", "other"):
+        cluster.api.apply(secret(meta={"namespace": namespace}))
+        cluster.api.apply(in_namespace(namespace))
+    cluster.api.apply(labelled("shop"))
+    cluster.api.apply(labelled("other", team="shop"))
+
+    await cluster.ready(in_namespace("named"))
+    await cluster.ready(in_namespace("other"))
+    condition = await cluster.says(in_namespace("shop"), "Accepted", "NamespaceNotAllowed", status="False")
+    assert "allowedNamespaces" in condition["message"]
+    cluster.api.apply(labelled("shop", team="shop"))
+    await cluster.ready(in_namespace("shop"))
+    cluster.api.apply(labelled("other", team="else"))
+    await cluster.says(in_namespace("other"), "Accepted", "NamespaceNotAllowed")
+
+    await eventually(lambda: sizes(pod) == 2)
+
+
+@pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize("more", [{"watch_namespaces": ("shop", "more")}])
+async def test_only_some_namespaces_are_watched(cluster: Cluster, pod: FakePod) -> None:
+    """Each by its own lists and streams; nothing is asked of the whole cluster."""
+    cluster.api.apply(secret(meta={"namespace": "more"}))
+    for namespace in ("shop", "more", "other"):
+        cluster.api.apply(in_namespace(namespace))
+
+    await cluster.ready(in_namespace("shop"))
+    await cluster.ready(in_namespace("more"))
+
+    assert sizes(pod) == 2
+    assert not cluster.conditions(in_namespace("other"))
+    assert not [
+        call.path
+        for call in cluster.api.calls
+        if call.path.endswith(("/secrets", "/webhooksubscriptions", "/webhooksources"))
+        and "/namespaces/" not in call.path
+    ]
+
+
+@pytest.mark.usefixtures("inside")
+@pytest.mark.parametrize("more", [{"secret_access": "Namespace", "generate_secrets_in": ()}])
+async def test_every_secret_of_the_namespace_may_be_allowed(cluster: Cluster) -> None:
+    """Without a label; and where no key is generated, that is told."""
+    cluster.api.apply(secret("plain", allowed=False))
+    raw = subscription(signing={"keys": [{"secretRef": {"name": "plain", "key": "secret"}}]})
+    cluster.api.apply(raw)
+    cluster.api.apply(subscription("keyless", signing={}))
+
+    await cluster.ready(raw)
+    condition = await cluster.says(subscription("keyless"), "ResolvedRefs", "SecretNotFound")
+
+    assert "generateSecrets" in condition["message"]
+
+
+@pytest.mark.usefixtures("inside")
+async def test_another_dispatcher_s_objects_are_left_alone(
+    cluster: Cluster, pod: FakePod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One Event says that nobody serves them; no status does."""
+    monkeypatch.setattr(operating, "UNSERVED_SECONDS", -5)
+    foreign = subscription("foreign", dispatcherRef={"name": "elsewhere"})
+    cluster.api.apply(foreign)
+
+    await eventually(lambda: [one for one in cluster.api.all("events") if one["reason"] == "NotServed"])
+
+    found = cluster.api.get(foreign)
+    assert found is not None
+    assert "status" not in found
+    assert sizes(pod) == 0
+
+
+@pytest.mark.usefixtures("inside")
+async def test_past_the_ceiling_the_newest_are_left_out(
+    cluster: Cluster, pod: FakePod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest fit and are ready; when some go others get their place, as many as there is room for."""
+    monkeypatch.setattr(chunks, "MAX_CHUNKS", 1)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 20_000)
+    noise = random.Random(1)  # noqa: S311  content that does not pack
+    raws = [
+        subscription(f"s{number:02}", endpoint={"url": f"https://shop.example/{noise.randbytes(size).hex()}"})
+        for number, size in enumerate([900] * 10 + [300] * 20)
+    ]
+    for raw in raws:
+        cluster.api.apply(raw)
+
+    def left_out() -> int:
+        return sum(cluster.conditions(raw).get("Accepted", {}).get("reason") == "CapacityExceeded" for raw in raws)
+
+    await eventually(lambda: 0 < left_out() == 30 - sizes(pod))
+    before = sizes(pod)
+    for raw in raws[:6]:
+        cluster.api.delete(raw)
+
+    await eventually(lambda: sizes(pod) > before or sizes(pod) == 24)
+    await eventually(lambda: left_out() == 24 - sizes(pod))
+    for raw in raws[6:]:
+        cluster.api.delete(raw)
+    await eventually(lambda: sizes(pod) == 0)
