@@ -22,7 +22,7 @@ run: setup  ## start everything and watch a first event arrive as a webhook and 
 	@exec $(BIN)/python -m hookcast_app.demo
 
 test: setup lint  ## lint, types, layers, unit and integration tests, and the chart where there is helm
-	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=term -q
+	$(BIN)/python -m pytest -n 4 --dist worksteal --cov --cov-report=term -q
 	@if command -v helm >/dev/null && command -v helm-unittest >/dev/null; then tests/chart/check; \
 	else echo "make test: the chart was not tried, for that needs helm and helm-unittest (make chart)"; fi
 

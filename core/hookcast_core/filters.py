@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import cel
-
+from hookcast_core.cel_library import cel
 from hookcast_core.errors import HookcastError, InvalidInput, Reason
 from hookcast_core.expressions import Refusal, Shape, check_expression, check_references
 from hookcast_core.regexes import states

@@ -62,7 +62,7 @@ async def test_whoever_lost_the_lease_ends(cluster: Cluster, pod: FakePod) -> No
     """Deleted it is made again; held by another it is lost: status 1, with the reason."""
     operator = started(cluster)
     await operator.ready()
-    assert pod.document is not None
+    await eventually(lambda: pod.document)
     cluster.api.delete(LEASE)
     await eventually(lambda: holder(cluster) == "operator-0")
     found = cluster.api.get(LEASE)

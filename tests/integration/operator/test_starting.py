@@ -32,7 +32,7 @@ async def test_a_signal_ends_it_soon_and_gives_the_lease_back(cluster: Cluster, 
     """With status 0; the next one need not wait for it to run out."""
     first = started(cluster)
     await first.ready()
-    assert pod.document is not None
+    await eventually(lambda: pod.document)
     began = time.monotonic()
 
     first.send(signal.SIGTERM)
@@ -49,7 +49,7 @@ async def test_a_signal_ends_it_soon_while_the_server_hangs(cluster: Cluster, po
     """Whatever it waits for; the lease runs out."""
     operator = started(cluster)
     await operator.ready()
-    assert pod.document is not None
+    await eventually(lambda: pod.document)
     cluster.api.rules.append(lambda _: Fault(hang=True))
     began = time.monotonic()
 
@@ -96,4 +96,4 @@ async def test_it_waits_for_a_server_that_is_not_there_yet(cluster: Cluster, pod
     cluster.api.up()
 
     await operator.ready()
-    assert pod.document is not None
+    await eventually(lambda: pod.document)
