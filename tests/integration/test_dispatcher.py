@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -41,12 +41,14 @@ class FaultyStore(LaneStore):
     fail_after = 0
     fail_load = 0
     fail_due = 0
+    after_turn: Callable[[Sequence[Turn]], None] = staticmethod(lambda _: None)
 
-    async def turn(self, turns: Any) -> list[Fetched | None]:
+    async def turn(self, turns: Sequence[Turn]) -> list[Fetched | None]:
         if self.fail_before:
             self.fail_before -= 1
             raise Unavailable("before")
         answer = await super().turn(turns)
+        self.after_turn(turns)
         if self.fail_after:
             self.fail_after -= 1
             raise Unavailable("after")
@@ -263,6 +265,26 @@ async def test_a_lane_without_a_subscription_is_left_alone(redis: Redis, publish
     assert not await redis.exists(KEYS.lane("u", "lease"))
     assert await redis.xlen(KEYS.lane("u", "waiting")) == 1
     assert await lane_store(redis, "x").due(10, FAR) == ["u"]
+
+
+async def test_a_change_while_a_lane_is_being_parked_takes_effect_at_once(
+    redis: Redis, publish: Publish, receiver: Receiver
+) -> None:
+    """Not after the half minute for which nobody looks at a parked lane."""
+    store, current = lane_store(redis), configuration(receiver.url)
+    resumed = current.entries["u"]
+    suspended = resumed.model_copy(update={"spec": resumed.spec.model_copy(update={"suspend": True})})
+    current.swap(Configuration(sequence=2, entries=(suspended,)))
+
+    def resume(turns: Sequence[Turn]) -> None:
+        """Redis has parked it, and the dispatcher does not know yet."""
+        if any(turn.park_ms for turn in turns):
+            current.swap(Configuration(sequence=3, entries=(resumed,)))
+
+    store.after_turn = resume
+    await publish("a")
+    async with dispatching(store, current):
+        await receiver.wait_for(1)
 
 
 async def test_fifo_waits_for_its_head_after_a_restart(redis: Redis, publish: Publish, receiver: Receiver) -> None:

@@ -273,7 +273,9 @@ class Dispatcher:
             self._look.set()  # nobody may hold it, if Redis lost its data
         elif turn.mode in {"release", "park"}:
             self._forget(lane)
-            if not turn.park_ms:
+            if lane.park_ms < turn.park_ms:
+                self.wake(lane.uid)  # it was parked for what no longer holds
+            elif not turn.park_ms:
                 self._look.set()
         else:
             lane.answered(turn, answer, asyncio.get_running_loop().time())
