@@ -2,6 +2,7 @@
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.configuration.kubernetes import KubernetesConfiguration
+from hookcast_app.health import RedisWatch
 from hookcast_app.observability import Metrics
 from hookcast_app.realtime import Stats
 
@@ -56,3 +57,9 @@ def export_pushed(metrics: Metrics, source: KubernetesConfiguration) -> None:
         "Subscriptions of the configuration in force that this process does not take.",
         lambda: len(source.in_force.rejected) if source.in_force else 0,
     )
+
+
+def export_redis(metrics: Metrics, watch: RedisWatch) -> None:
+    """How full Redis is."""
+    metrics.gauge("redis_memory_used_bytes", "Memory that Redis uses.", lambda: watch.used_memory)
+    metrics.gauge("redis_memory_max_bytes", "Redis' maxmemory, 0 without a limit.", lambda: watch.max_memory)

@@ -27,7 +27,7 @@ from hookcast_app.events import routes as events_routes
 from hookcast_app.events.routes import EventsEndpoint
 from hookcast_app.events.service import Events
 from hookcast_app.events.store import EventStore
-from hookcast_app.exports import export_configuration, export_pushed, export_realtime
+from hookcast_app.exports import export_configuration, export_pushed, export_realtime, export_redis
 from hookcast_app.health import Health, RedisWatch, health_router
 from hookcast_app.observability import CorrelationMiddleware, Metrics
 from hookcast_app.realtime import Realtime
@@ -142,6 +142,7 @@ class Application:
         watch = RedisWatch(
             redis, state, on_empty=self._restore, on_latency=self.metrics.redis_latency, on_mark=self._follow_mark
         )
+        export_redis(self.metrics, watch)
         self.health.register("redis", watch.check)
         self._start("redis watch", watch.run())
         return redis

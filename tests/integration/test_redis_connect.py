@@ -297,6 +297,18 @@ async def test_a_blip_does_not_make_it_unready(redis: Redis) -> None:
     assert 0 < await redis.ttl(ALIVE_KEY) <= 60
 
 
+async def test_how_full_it_is_is_seen(redis: Redis) -> None:
+    """Bytes in use, and the limit."""
+    watched = Watched(redis, await check_server(redis))
+    assert (watched.watch.used_memory, watched.watch.max_memory) == (0, 0)
+    await redis.config_set("maxmemory", "100mb")
+
+    await watched.watch.look()
+
+    assert 100_000 < watched.watch.used_memory < 100_000_000
+    assert watched.watch.max_memory == 104_857_600
+
+
 async def test_a_policy_that_evicts_makes_it_unready_until_it_is_mended(redis: Redis) -> None:
     """The reason names the policy and what to set."""
     watched = Watched(redis, await check_server(redis))

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.attempt import Attempted, Attempts
+from hookcast_app.delivery.backlog import Backlog
 from hookcast_app.delivery.dispatcher import Dispatcher
 from hookcast_app.delivery.history import History
 from hookcast_app.delivery.outcome import Dead, Delivered, Later
@@ -64,6 +65,7 @@ class Dispatching:
         attempts = Attempts(self._client, clock, random)
         self._dispatcher = Dispatcher(store, configuration, targets, attempts, clock, self._observe)
         self._signals = Signals(redis, keys.wake, self._dispatcher.wake, self._dispatcher.look)
+        self._backlog = Backlog(store, configuration, clock, metrics)
         metrics.gauge("lanes_held", "Lanes leased by this process.", lambda: self._dispatcher.lanes_held)
         metrics.gauge("attempts_in_flight", "Attempts under way.", lambda: self._dispatcher.in_flight)
         metrics.sampled(
@@ -75,6 +77,7 @@ class Dispatching:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._dispatcher.run(), name="dispatcher")
             tasks.create_task(self._signals.run(), name="dispatcher signals")
+            tasks.create_task(self._backlog.run(), name="backlog")
 
     async def drain(self, seconds: float) -> None:
         """Lets attempts in flight end and gives the lanes back."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -15,6 +15,7 @@ _turn = Script("hookcast_app.delivery", "turn.lua")
 _load = Script("hookcast_app.delivery", "load.lua")
 _unmarked = Script("hookcast_app.redis", "unmarked.lua")
 _due = Script("hookcast_app.delivery", "due.lua")
+_backlog = Script("hookcast_app.delivery", "backlog.lua")
 
 FAR = 10**13
 """A horizon in ms beyond every delay."""
@@ -67,6 +68,14 @@ class Loaded(NamedTuple):
     event: Stored
     body: bytes
     record: Record
+
+
+class Depth(NamedTuple):
+    """How many deliveries a lane has, and since when (epoch ms) the first of those waiting is due."""
+
+    waiting: int
+    later: int
+    due_since: int | None
 
 
 class LaneStore:
@@ -125,6 +134,20 @@ class LaneStore:
         with translated("due"):
             lanes: list[bytes] = await _due(self._redis, [self._keys.ring], [horizon_ms, limit])
         return [uid.decode() for uid in lanes]
+
+    async def lanes(self) -> list[str]:
+        """All lanes with anything to do, now or later."""
+        with translated("list lanes"):
+            lanes: Any = await self._redis.zrange(self._keys.ring, 0, -1)
+        return [uid.decode() for uid in lanes]
+
+    async def depths(self, uids: Sequence[str]) -> list[Depth]:
+        """How much is in these lanes."""
+        keys = [self._keys.lane(uid, part) for uid in uids for part in ("waiting", "later")]
+        with translated("look at lanes"):
+            found: list[int] = await _backlog(self._redis, keys, [])
+        triples = zip(found[::3], found[1::3], found[2::3], strict=True)
+        return [Depth(waiting, later, since if since >= 0 else None) for waiting, later, since in triples]
 
     async def disable(self, uid: str, state: bytes) -> None:
         """Remembers that a subscription is disabled, and why; `state` is opaque here."""

@@ -23,6 +23,7 @@ class RedisWatch:
     `on_empty` writes again what must not be missing. It is called when the instance key is gone or another: Redis came
     back empty or was flushed. Until it has returned, the process is unready; if it raises Unavailable
     it is called again. `on_mark` is told at each look whether Redis is marked as being moved (redis/moving.py).
+    `used_memory` and `max_memory` are Redis' as it last said, in bytes; 0 before, and where there is no limit.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class RedisWatch:
         self._mark: Mark | None = None
         self._note_mark(state.mark)
         self._clock = clock
+        self.used_memory = self.max_memory = 0
         self._answered = clock()
         self._trouble: str | None = None
         self._is_empty = False
@@ -72,6 +74,7 @@ class RedisWatch:
             self._answered = self._clock()
             self._on_latency(self._answered - started)
             self._policy = seen.policy
+            self.used_memory, self.max_memory = seen.used_memory, seen.max_memory
             self._follow(seen)
             if seen.mark is None and seen.instance != self._instance:
                 await self._restore()

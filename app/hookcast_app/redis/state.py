@@ -36,11 +36,13 @@ class ServerState(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a look at a Redis found."""
+    """What a look at a Redis found; memory in bytes, `max_memory` 0 where it has no limit or does not say."""
 
     instance: str | None
     policy: str | None
     mark: Mark | None
+    used_memory: int
+    max_memory: int
 
 
 async def check_server(redis: Redis) -> ServerState:
@@ -115,7 +117,13 @@ async def probe(redis: Redis) -> Seen:
         pipeline.mget(INSTANCE_KEY, MARK_KEY)
         pipeline.info("memory")
         _, (instance, mark), memory = await pipeline.execute()
-    return Seen(None if instance is None else _text(instance), memory.get("maxmemory_policy"), Mark.read(mark))
+    return Seen(
+        None if instance is None else _text(instance),
+        memory.get("maxmemory_policy"),
+        Mark.read(mark),
+        memory.get("used_memory", 0),
+        memory.get("maxmemory", 0),
+    )
 
 
 def unfit_policy(policy: str | None) -> str | None:
