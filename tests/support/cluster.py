@@ -18,7 +18,8 @@ import httpx
 from tests.support.app import eventually
 from tests.support.kubernetes import ApiServer, running_api_server
 from tests.support.kubernetes_store import Raw
-from tests.support.serving import Serving, free_port, serving
+from tests.support.ports import free_port
+from tests.support.serving import Serving, serving
 
 ROOT = Path(__file__).parents[2]
 RELEASE, NAMESPACE = "hookcast", "system"

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from hookcast_core.document import MAX_BYTES, Document, parse_document
 from hookcast_core.sealing import Sealer
+from tests.support.ports import free_port
 
 
 class FakePod:
@@ -22,7 +23,7 @@ class FakePod:
         self.deliveries: list[dict[str, Any]] = []
         self.behaviour: Callable[[web.Request], web.Response | None] = lambda _: None
         self.hangs = False
-        self.port = 0
+        self.port = free_port()
         self._told = 0
 
     @property
@@ -59,9 +60,7 @@ async def running_pod() -> AsyncIterator[FakePod]:
     app.router.add_route("*", "/{path:.*}", pod.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.01)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    pod.port = runner.addresses[0][1]
+    await web.TCPSite(runner, "127.0.0.1", pod.port).start()
     try:
         yield pod
     finally:

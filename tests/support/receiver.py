@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
+from tests.support.ports import free_port
+
 
 @dataclass(frozen=True)
 class Request:
@@ -36,7 +38,7 @@ class Receiver:
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.behaviour: Behaviour = lambda _request: Reply()
-        self.port = 0
+        self.port = free_port()
         self._arrived = asyncio.Condition()
 
     @property
@@ -83,7 +85,7 @@ class Receiver:
 async def running_receiver() -> AsyncIterator[Receiver]:
     """A receiver on a free port of the loopback interface."""
     receiver = Receiver()
-    config = uvicorn.Config(receiver, port=0, lifespan="off", log_config=None, access_log=False, ws="none")
+    config = uvicorn.Config(receiver, port=receiver.port, lifespan="off", log_config=None, access_log=False, ws="none")
     config.timeout_graceful_shutdown = 0
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve())  # without serve(): the test runner keeps its signals
@@ -91,7 +93,6 @@ async def running_receiver() -> AsyncIterator[Receiver]:
         if task.done():
             task.result()
         await asyncio.sleep(0.005)
-    receiver.port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield receiver
     finally:

@@ -17,7 +17,7 @@ from tests.support.app import eventually
 from tests.support.cluster import NAMESPACE, RELEASE, Cluster, running_cluster
 from tests.support.fake_pod import FakePod, running_pod
 from tests.support.kinds import secret
-from tests.support.serving import free_port
+from tests.support.ports import free_port
 
 
 class Inside:

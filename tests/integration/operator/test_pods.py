@@ -13,7 +13,7 @@ from tests.support.app import eventually
 from tests.support.cluster import Cluster
 from tests.support.fake_pod import FakePod, running_pod
 from tests.support.kinds import Raw, secret, subscription
-from tests.support.serving import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("inside")
 
