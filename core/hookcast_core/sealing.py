@@ -23,7 +23,9 @@ class Sealer:
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._fernet = MultiFernet([Fernet(key) for key in keys])
+        fernets = [Fernet(key) for key in keys]
+        self._fernet = MultiFernet(fernets)
+        self._newest = fernets[0]
 
     def seal(self, content: bytes, now: int) -> bytes:
         """A token of `content`, sealed at `now` (epoch seconds): ASCII, different each time."""
@@ -42,6 +44,14 @@ class Sealer:
         except InvalidToken:
             raise _invalid("was not sealed with a key in HOOKCAST_INTERNAL_KEY, or is damaged") from None
         return _unpack(packed, limit), sealed_at
+
+    def is_newest(self, token: bytes) -> bool:
+        """Whether it was sealed with the first key: another one may soon be taken away."""
+        try:
+            self._newest.decrypt(token)
+        except InvalidToken:
+            return False
+        return True
 
 
 def _unpack(packed: bytes, limit: int) -> bytes:

@@ -69,7 +69,7 @@ class ConfigurationStore:
         self._is_read = False
 
     def surpass(self, sequence: int) -> None:
-        """Has the next `publish` use a sequence after this one, which a pod has of the same origin."""
+        """Has the next `publish` store under a sequence after this one, also what is stored already."""
         self._highest = max(self._highest, sequence)
         self._least = max(self._least, sequence + 1)
 
@@ -141,10 +141,13 @@ class ConfigurationStore:
         sequence, token = joined
         self._highest = max(self._highest, sequence)
         try:
-            return Published(parse_document(self._sealer.open(token, MAX_BYTES)[0]), token)
+            document = parse_document(self._sealer.open(token, MAX_BYTES)[0])
         except InvalidInput as error:
             _log.warning("the stored configuration cannot be used; it will be written anew", problem=error.detail)
             return None
+        if not self._sealer.is_newest(token):
+            self.surpass(sequence)  # sealed anew, before the older key is taken away
+        return Published(document, token)
 
     async def _get(self, name: str) -> Raw | None:
         try:

@@ -175,6 +175,8 @@ def test_sealed_content_can_be_opened_and_not_read() -> None:
     token = Sealer([old]).seal(b"secret " * 100, 1_700_000_000)
 
     assert Sealer([new, old]).open(token, LIMIT) == (b"secret " * 100, 1_700_000_000)
+    assert Sealer([old, new]).is_newest(token)
+    assert not Sealer([new, old]).is_newest(token)
     assert b"secret" not in token
 
 

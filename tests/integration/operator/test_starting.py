@@ -2,12 +2,18 @@
 
 import signal
 import time
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+from cryptography.fernet import Fernet
 
+from hookcast_core.sealing import Sealer
 from tests.support.app import eventually
 from tests.support.cluster import NAMESPACE, RELEASE, Cluster, OperatorProcess
 from tests.support.fake_pod import FakePod
+from tests.support.kinds import secret, subscription
 from tests.support.kubernetes import Fault
 
 LEASE = {"kind": "Lease", "metadata": {"name": f"{RELEASE}-operator", "namespace": NAMESPACE}}
@@ -84,6 +90,40 @@ async def test_an_installation_that_does_not_hold_is_told(
     assert words in operator.log.read_text()
     assert "Traceback" not in operator.log.read_text()
     assert cluster.writes() == []
+
+
+async def test_the_internal_key_can_be_replaced(cluster: Cluster, pod: FakePod) -> None:
+    """With `new,old` all is sealed anew: when the old one is gone, so is nothing else, not even a last good version."""
+    old, new = pod.key, Fernet.generate_key().decode()
+    raw = subscription("orders")
+    async with leading(cluster, old):
+        cluster.api.apply(raw)
+        await cluster.ready(raw)
+
+    pod.key = new
+    async with leading(cluster, f"{new},{old}"):
+        await eventually(lambda: Sealer([new]).is_newest(pod.tokens[-1]))
+        await cluster.ready(raw)
+    raw["spec"]["events"]["filter"] = "no such thing"
+    cluster.api.apply(raw)
+    async with leading(cluster, new):
+        await cluster.says(raw, "Accepted", "InvalidFilter")
+
+    assert pod.document is not None
+    (line,) = pod.document.entries
+    assert b"no such thing" not in line
+
+
+@asynccontextmanager
+async def leading(cluster: Cluster, keys: str) -> AsyncIterator[None]:
+    """An operator that has these internal keys."""
+    name = {"metadata": {"name": f"{RELEASE}-keys", "namespace": NAMESPACE}}
+    cluster.api.apply(secret() | name | {"data": {"HOOKCAST_INTERNAL_KEY": b64encode(keys.encode()).decode()}})
+    operator = started(cluster)
+    await operator.ready()
+    yield
+    operator.send(signal.SIGTERM)
+    assert await operator.ended() == 0
 
 
 async def test_it_waits_for_a_server_that_is_not_there_yet(cluster: Cluster, pod: FakePod) -> None:
