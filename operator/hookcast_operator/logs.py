@@ -2,10 +2,12 @@
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 _QUIET = {
     "kopf": logging.WARNING,
@@ -13,6 +15,34 @@ _QUIET = {
     "aiohttp": logging.WARNING,
     "asyncio": logging.WARNING,
 }
+REPEAT_SECONDS = 60.0
+_REMEMBERED = 1_000
+
+
+class Repeats:
+    """Drops a line that was written less than a minute ago: what is tried every second also fails every second.
+
+    The next one says as `repeated` how many were left out.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._written: dict[str, float] = {}
+        self._left_out: dict[str, int] = {}
+
+    def __call__(self, _logger: object, _method: str, event: EventDict) -> EventDict:
+        """Structlog's interface for processors. Raises DropEvent."""
+        line, now = repr(event), self._clock()
+        if now - self._written.get(line, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            self._left_out[line] = self._left_out.get(line, 0) + 1
+            raise structlog.DropEvent
+        if len(self._written) > _REMEMBERED:
+            self._written.clear()
+            self._left_out.clear()
+        self._written[line] = now
+        if left_out := self._left_out.pop(line, 0):
+            event["repeated"] = left_out
+        return event
 
 
 def configure_logs(level: Literal["debug", "info", "warning", "error"], style: Literal["json", "text"]) -> None:
@@ -28,7 +58,7 @@ def configure_logs(level: Literal["debug", "info", "warning", "error"], style: L
         else [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
-        processors=[*shared, *finish],
+        processors=[Repeats(), *shared, *finish],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
