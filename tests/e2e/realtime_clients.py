@@ -70,3 +70,5 @@ async def listening(
         yield listener
     finally:
         await client.disconnect()
+        # It closes its connection in the background, which a test's loop must not end before.
+        await eventually(lambda: not client._background_tasks, "a closed connection")
