@@ -93,7 +93,7 @@ def frozen_operator(release: Release, cluster: Cluster) -> Iterator[None]:
 def test_pods_serve_from_the_mount_while_the_api_server_is_away(
     release: Release, receiver: Receiver, cluster: Cluster
 ) -> None:
-    """The app is killed, too. Two minutes later the API server is back, and the operator current within 5 s."""
+    """The app is killed, too. Two minutes later the API server is back, and the operator soon current."""
     path = deliver_to(release, receiver, "mounted")
     sequence = int(cluster.get("whsub", "mounted", release.namespace)["status"]["configurationSequence"])
     (pod,) = release.pods()
@@ -121,7 +121,7 @@ def test_pods_serve_from_the_mount_while_the_api_server_is_away(
     until(arrives, "a delivery to the new URL", every=0.05)
     took = time.monotonic() - reachable
     print(f"\nAPI server reachable again, {reachable - back:.1f} s after it was back → an edit in force: {took:.1f} s")
-    assert took < 5
+    assert took < 15, "some 3 s were measured; what has to wait for the next list takes minutes"
 
 
 def reaches_api_server(cluster: Cluster) -> bool:
