@@ -46,7 +46,7 @@ bench: setup  ## measure against references in the same run and write benchmarks
 	$(BIN)/python -m benchmarks
 
 e2e: setup  ## build the images, install on a kind cluster and try everything (HOOKCAST_E2E_REUSE=1: on KUBECONFIG's)
-	$(BIN)/python -m pytest -q -rs tests/e2e
+	$(BIN)/python -m pytest -q -rs --durations=20 tests/e2e
 
 lock: setup  ## resolve requirements/*.txt again, with hashes
 	@for extra in "app:--extra app" "operator:--extra operator" "dev:--all-extras --group dev" ; do \
