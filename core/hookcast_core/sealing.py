@@ -48,7 +48,7 @@ class Sealer:
     def is_newest(self, token: bytes) -> bool:
         """Whether it was sealed with the first key: another one may soon be taken away."""
         try:
-            self._newest.decrypt(token)
+            self._newest.extract_timestamp(token)  # which checks the signature, and decrypts nothing
         except InvalidToken:
             return False
         return True

@@ -27,20 +27,20 @@ class Repeats:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._written: dict[str, float] = {}
-        self._left_out: dict[str, int] = {}
+        self._written: dict[str, tuple[float, int]] = {}
+        """When each line was written last, and how often it was left out since."""
 
     def __call__(self, _logger: object, _method: str, event: EventDict) -> EventDict:
         """Structlog's interface for processors. Raises DropEvent."""
         line, now = repr(event), self._clock()
-        if now - self._written.get(line, -REPEAT_SECONDS) < REPEAT_SECONDS:
-            self._left_out[line] = self._left_out.get(line, 0) + 1
+        written, left_out = self._written.get(line, (-REPEAT_SECONDS, 0))
+        if now - written < REPEAT_SECONDS:
+            self._written[line] = (written, left_out + 1)
             raise structlog.DropEvent
         if len(self._written) > _REMEMBERED:
             self._written.clear()
-            self._left_out.clear()
-        self._written[line] = now
-        if left_out := self._left_out.pop(line, 0):
+        self._written[line] = (now, 0)
+        if left_out:
             event["repeated"] = left_out
         return event
 

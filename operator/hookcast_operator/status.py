@@ -150,10 +150,7 @@ class StatusWriter:
                     await self._send(change)
         except NotFound:
             pass
-        except (ApiUnavailable, NotLeading) as error:
-            _log.debug("status not written", uid=uid, problem=str(error))
-            again = RETRY_SECONDS
-        except Conflict as error:
+        except (ApiUnavailable, Conflict, NotLeading) as error:
             _log.debug("status not written", uid=uid, problem=str(error))
             again = RETRY_SECONDS
         except ApiRefused as error:

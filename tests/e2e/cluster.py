@@ -215,9 +215,8 @@ class Release:
         self.values = values
         self.expose()
 
-    def restart(self) -> None:
-        """Replaces every pod and waits until they are ready."""
-        kinds = "deployment,statefulset"
+    def restart(self, kinds: str = "deployment,statefulset") -> None:
+        """Replaces every pod of these kinds and waits until they are ready."""
         owned = ("-n", self.namespace, "-l", f"app.kubernetes.io/instance={self.name}")
         self.cluster.kubectl("rollout", "restart", kinds, *owned)
         self.cluster.kubectl("rollout", "status", kinds, *owned, "--timeout=120s")

@@ -21,14 +21,14 @@ def test_the_internal_key_is_replaced(release: Release, receiver: Receiver, clus
     release.wait_ready("rotated")
 
     give_keys(release, f"{new},{old}")
-    restart(release, "statefulset", release.fullname)
-    restart(release, "deployment", f"{release.fullname}-operator")
+    release.restart("statefulset")
+    release.restart("deployment")
     until(lambda: Sealer([new]).is_newest(stored(cluster, release)) or None, "everything sealed anew")
     cluster.apply(release.subscription("rotated", {"endpoint": endpoint, "events": {"filter": "no such thing"}}))
     until(lambda: release.condition("rotated", "Accepted").get("reason") == "InvalidFilter" or None, "a refusal")
     give_keys(release, new)
-    restart(release, "statefulset", release.fullname)
-    restart(release, "deployment", f"{release.fullname}-operator")
+    release.restart("statefulset")
+    release.restart("deployment")
 
     before = len(receiver.requests("/rotated"))
     release.publish()
@@ -47,12 +47,6 @@ def give_keys(release: Release, keys: str) -> None:
     path = f"/api/v1/namespaces/{release.namespace}/secrets/{release.fullname}-keys"
     headers = {"Content-Type": "application/merge-patch+json"}
     assert release.cluster.api.patch(path, json=body, headers=headers).status_code == 200
-
-
-def restart(release: Release, kind: str, name: str) -> None:
-    """Replaces its pods and waits until they are ready."""
-    release.cluster.kubectl("rollout", "restart", f"{kind}/{name}", "-n", release.namespace)
-    release.cluster.kubectl("rollout", "status", f"{kind}/{name}", "-n", release.namespace, "--timeout=120s")
 
 
 def stored(cluster: Cluster, release: Release) -> bytes:

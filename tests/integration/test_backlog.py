@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 
 import pytest
 from prometheus_client.exposition import generate_latest
@@ -11,18 +10,13 @@ from redis.asyncio import Redis
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.backlog import LANES_AT_ONCE, Backlog
 from hookcast_app.delivery.models import Place, Record
-from hookcast_app.delivery.store import LaneStore, Result, Turn
-from hookcast_app.events.store import EventStore, Publication
+from hookcast_app.delivery.store import Result, Turn
 from hookcast_app.observability import Metrics
-from hookcast_app.redis import Keys
 from hookcast_core.configuration import Configuration
 from hookcast_core.errors import Unavailable
 from tests.support.app import eventually
+from tests.support.lanes import Publish, lane_store, publisher
 from tests.support.operator import entry
-
-KEYS = Keys()
-RECORD = b'{"id":"1","source":"/s","type":"a","time":"t","accepted_ms":0}'
-Publish = Callable[..., Awaitable[None]]
 
 
 class Looked:
@@ -31,9 +25,7 @@ class Looked:
     def __init__(self, redis: Redis) -> None:
         self.ahead_ms = 0
         self.current = CurrentConfiguration()
-        self.store = LaneStore(
-            redis, KEYS, token="t", lease_seconds=30, retention_seconds=100, dead_letter_retention_seconds=100
-        )
+        self.store = lane_store(redis)
         self._metrics = Metrics()
         clock = lambda: time.time_ns() // 1_000_000 + self.ahead_ms  # noqa: E731
         self.backlog = Backlog(self.store, self.current, clock, self._metrics)
@@ -59,12 +51,7 @@ def looked(redis: Redis) -> Looked:
 
 @pytest.fixture
 def publish(redis: Redis) -> Publish:
-    events = EventStore(redis, KEYS, retention_seconds=100, dedup_seconds=50)
-
-    async def publish(ref: str, *lanes: str) -> None:
-        await events.publish([Publication(ref, None, RECORD, b"{}", lanes, (), b"")])
-
-    return publish
+    return publisher(redis)
 
 
 async def test_nothing_is_nothing(looked: Looked) -> None:
@@ -74,8 +61,8 @@ async def test_nothing_is_nothing(looked: Looked) -> None:
 
 async def test_what_is_due_is_counted_and_its_age_told(looked: Looked, publish: Publish) -> None:
     """Also what an attempt is being made of; not what has ended."""
-    await publish("a", "u", "v")
-    await publish("b", "u")
+    await publish("a", lanes=("u", "v"))
+    await publish("b")
     looked.ahead_ms = 120_000
 
     assert await looked.tells() == (3, 0, 120)
@@ -92,7 +79,7 @@ async def test_what_is_due_is_counted_and_its_age_told(looked: Looked, publish: 
 
 async def test_what_is_tried_again_later_is_not_due(looked: Looked, publish: Publish) -> None:
     """Its age begins when it is: the schedule wants it to wait."""
-    await publish("a", "u")
+    await publish("a")
     (fetched,) = await looked.store.turn([Turn("u", "take", want=10)])
     assert fetched is not None
     ((each, ref),) = fetched.entries
@@ -105,7 +92,7 @@ async def test_what_is_tried_again_later_is_not_due(looked: Looked, publish: Pub
 
 async def test_a_suspended_subscription_is_not_late(looked: Looked, publish: Publish) -> None:
     """What waits for it is counted all the same."""
-    await publish("a", "held", "unknown")
+    await publish("a", lanes=("held", "unknown"))
     suspended = entry("held", "https://shop.example/", suspend=True)
     looked.current.swap(Configuration(sequence=1, entries=(suspended,)))
     looked.ahead_ms = 120_000
@@ -118,7 +105,7 @@ async def test_a_suspended_subscription_is_not_late(looked: Looked, publish: Pub
 
 async def test_a_clock_behind_that_of_redis_makes_no_negative_age(looked: Looked, publish: Publish) -> None:
     """Two machines never agree wholly."""
-    await publish("a", "u")
+    await publish("a")
     looked.ahead_ms = -5_000
 
     assert await looked.tells() == (1, 0, 0)
@@ -126,8 +113,8 @@ async def test_a_clock_behind_that_of_redis_makes_no_negative_age(looked: Looked
 
 async def test_many_lanes_are_looked_at_in_pieces(looked: Looked, publish: Publish) -> None:
     """All of them."""
-    lanes = [f"u{number}" for number in range(2 * LANES_AT_ONCE + 1)]
-    await publish("a", *lanes)
+    lanes = tuple(f"u{number}" for number in range(2 * LANES_AT_ONCE + 1))
+    await publish("a", lanes=lanes)
 
     waiting, _, _ = await looked.tells()
 
@@ -138,20 +125,20 @@ async def test_it_goes_on_when_redis_was_away(
     looked: Looked, publish: Publish, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was seen last stays meanwhile."""
-    await publish("a", "u")
+    await publish("a")
     await looked.backlog.look()
-    lists, failures = looked.store.lanes, 2
+    lists, failures = looked.store.due, 2
 
-    async def lanes() -> list[str]:
+    async def due(limit: int, horizon_ms: int = 0) -> list[str]:
         nonlocal failures
         if failures:
             failures -= 1
             assert looked.backlog.totals.waiting == 1
             raise Unavailable("Redis is away")
-        return await lists()
+        return await lists(limit, horizon_ms)
 
-    monkeypatch.setattr(looked.store, "lanes", lanes)
-    await publish("b", "u")
+    monkeypatch.setattr(looked.store, "due", due)
+    await publish("b")
     task = asyncio.create_task(looked.backlog.run(0.01))
     try:
         await eventually(lambda: looked.backlog.totals.waiting == 2)

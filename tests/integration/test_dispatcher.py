@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -18,20 +18,15 @@ from hookcast_app.delivery.outcome import Delivered
 from hookcast_app.delivery.store import FAR, Fetched, LaneStore, Loaded, Result, Turn
 from hookcast_app.delivery.targets import Targets
 from hookcast_app.events import Stored
-from hookcast_app.events.store import EventStore, Publication
 from hookcast_app.health import PATIENCE_SECONDS
 from hookcast_app.outgoing import HttpClient
-from hookcast_app.redis import Keys
 from hookcast_core.configuration import Configuration, Entry, SigningKey
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import Unavailable
 from hookcast_core.subscription import Subscription
 from tests.support.app import SIGNING_SECRET, eventually
+from tests.support.lanes import KEYS, RECORD, Publish, publisher
 from tests.support.receiver import Receiver, Reply
-
-KEYS = Keys()
-RECORD = b'{"id":"1","source":"/s","type":"a","time":"t","accepted_ms":0}'
-Publish = Callable[..., Awaitable[None]]
 
 
 class FaultyStore(LaneStore):
@@ -117,14 +112,7 @@ async def dispatching(
 
 @pytest.fixture
 def publish(redis: Redis) -> Publish:
-    events = EventStore(redis, KEYS, retention_seconds=100, dedup_seconds=50)
-
-    async def publish(*refs: str) -> None:
-        await events.publish(
-            [Publication(ref, None, RECORD, json.dumps(ref).encode(), ("u",), (), b"") for ref in refs]
-        )
-
-    return publish
+    return publisher(redis)
 
 
 async def settled(redis: Redis, count: int) -> None:

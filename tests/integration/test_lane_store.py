@@ -1,6 +1,5 @@
 """Lanes in Redis: leases, the places of deliveries, and that every move is whole and fenced."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -8,22 +7,7 @@ from redis.asyncio import Redis
 
 from hookcast_app.delivery.models import Attempt, Place, Record
 from hookcast_app.delivery.store import FAR, LaneStore, Result, ScriptOutcome, Turn
-from hookcast_app.events.store import EventStore, Publication
-from hookcast_app.redis import Keys
-
-KEYS = Keys()
-RECORD = b'{"id":"1","source":"/s","type":"a","time":"t","accepted_ms":0}'
-
-
-def lane_store(redis: Redis, token: str = "ours", lease_seconds: float = 30) -> LaneStore:
-    return LaneStore(
-        redis,
-        KEYS,
-        token=token,
-        lease_seconds=lease_seconds,
-        retention_seconds=100,
-        dead_letter_retention_seconds=1_000,
-    )
+from tests.support.lanes import KEYS, Publish, lane_store, publisher
 
 
 @pytest.fixture
@@ -32,16 +16,8 @@ def store(redis: Redis) -> LaneStore:
 
 
 @pytest.fixture
-def publish(redis: Redis) -> Callable[..., Awaitable[None]]:
-    events = EventStore(redis, KEYS, retention_seconds=100, dedup_seconds=50)
-
-    async def publish(*refs: str, lanes: tuple[str, ...] = ("u",)) -> None:
-        await events.publish([Publication(ref, None, RECORD, b"{}", lanes, (), b"") for ref in refs])
-
-    return publish
-
-
-Publish = Callable[..., Awaitable[None]]
+def publish(redis: Redis) -> Publish:
+    return publisher(redis)
 
 
 def settle(entry: bytes, ref: str, outcome: ScriptOutcome, delay_ms: int = 0) -> Turn:

@@ -24,7 +24,6 @@ class FakePod:
         self.behaviour: Callable[[web.Request], web.Response | None] = lambda _: None
         self.hangs = False
         self.port = free_port()
-        self._told = 0
 
     @property
     def document(self) -> Document | None:
@@ -41,9 +40,9 @@ class FakePod:
         if (answer := self.behaviour(request)) is not None:
             return answer
         if request.path == "/internal/deliveries/health":
-            if request.query["since"] == str(len(self.deliveries)):
-                return web.json_response({"cursor": str(len(self.deliveries)), "deliveries": []})
-            return web.json_response({"cursor": str(len(self.deliveries)), "deliveries": self.deliveries})
+            cursor = str(len(self.deliveries))
+            changed = [] if request.query["since"] == cursor else self.deliveries
+            return web.json_response({"cursor": cursor, "deliveries": changed})
         if request.method == "PUT":
             self.tokens.append(body)
             found = self.document

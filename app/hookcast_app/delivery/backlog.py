@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from hookcast_app.configuration import CurrentConfiguration
-from hookcast_app.delivery.store import LaneStore
+from hookcast_app.delivery.store import ALL, FAR, LaneStore
 from hookcast_app.observability import Metrics
 from hookcast_core.errors import Unavailable
 
@@ -59,7 +59,7 @@ class Backlog:
 
     async def look(self) -> None:
         """One look at every lane with anything to do. Raises Unavailable."""
-        lanes = await self._store.lanes()
+        lanes = await self._store.due(ALL, FAR)
         waiting = later = 0
         oldest = now = self._clock()
         for start in range(0, len(lanes), LANES_AT_ONCE):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -19,6 +19,8 @@ _backlog = Script("hookcast_app.delivery", "backlog.lua")
 
 FAR = 10**13
 """A horizon in ms beyond every delay."""
+ALL = -1
+"""A limit that is none."""
 
 Mode = Literal["take", "hold", "release", "park"]
 ScriptOutcome = Literal["delivered", "dead", "discarded", "later", "held", "missing"]
@@ -133,12 +135,6 @@ class LaneStore:
         """Lanes that want attention within `horizon_ms`, the longest waiting first."""
         with translated("due"):
             lanes: list[bytes] = await _due(self._redis, [self._keys.ring], [horizon_ms, limit])
-        return [uid.decode() for uid in lanes]
-
-    async def lanes(self) -> list[str]:
-        """All lanes with anything to do, now or later."""
-        with translated("list lanes"):
-            lanes: Any = await self._redis.zrange(self._keys.ring, 0, -1)
         return [uid.decode() for uid in lanes]
 
     async def depths(self, uids: Sequence[str]) -> list[Depth]:

@@ -14,10 +14,12 @@ from hookcast_operator import handlers, operating, push
 from hookcast_operator.main import run
 from hookcast_operator.settings import Settings
 from tests.support.app import eventually
-from tests.support.cluster import NAMESPACE, RELEASE, Cluster, running_cluster
+from tests.support.cluster import NAMESPACE, RELEASE, Cluster, OperatorProcess, running_cluster
 from tests.support.fake_pod import FakePod, running_pod
-from tests.support.kinds import secret
+from tests.support.kinds import Raw, secret, subscription
 from tests.support.ports import free_port
+
+LEASE = {"kind": "Lease", "metadata": {"name": f"{RELEASE}-operator", "namespace": NAMESPACE}}
 
 
 class Inside:
@@ -118,3 +120,27 @@ async def inside(
         assert operator.runs, operator.error
     finally:
         operator.stop()
+
+
+async def applied(cluster: Cluster, name: str = "orders", **spec: Any) -> Raw:
+    """A subscription that is ready."""
+    raw = subscription(name, **spec)
+    cluster.api.apply(raw)
+    await cluster.ready(raw)
+    return raw
+
+
+def carries_suspended(pod: FakePod) -> bool:
+    """Whether the subscription of a pod is suspended."""
+    return pod.document is not None and b'"suspend":true' in pod.document.to_bytes()
+
+
+def holder(cluster: Cluster) -> str:
+    """Which operator leads, or nothing."""
+    found = cluster.api.get(LEASE)
+    return found["spec"]["holderIdentity"] if found else ""
+
+
+async def is_alive(operator: OperatorProcess) -> bool:
+    """Whether its liveness finds nothing."""
+    return await operator.health("live") == {}

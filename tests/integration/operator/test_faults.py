@@ -9,11 +9,11 @@ import httpx
 import pytest
 
 from hookcast_operator import operating, watches
-from tests.integration.operator.conftest import Inside
+from tests.integration.operator.conftest import Inside, applied, carries_suspended
 from tests.support.app import eventually
 from tests.support.cluster import NAMESPACE, RELEASE, Cluster
 from tests.support.fake_pod import FakePod
-from tests.support.kinds import Raw, secret, subscription
+from tests.support.kinds import secret, subscription
 from tests.support.kubernetes import Call, Fault
 
 pytestmark = pytest.mark.usefixtures("inside")
@@ -24,14 +24,6 @@ def carries(pod: FakePod, *names: str) -> bool:
     """Whether a pod has exactly these."""
     found = [] if pod.document is None else pod.document.entries
     return len(found) == len(names) and all(any(b'"%s"' % name.encode() in line for line in found) for name in names)
-
-
-async def applied(cluster: Cluster, name: str = "orders", **spec: Any) -> Raw:
-    """A subscription that is ready."""
-    raw = subscription(name, **spec)
-    cluster.api.apply(raw)
-    await cluster.ready(raw)
-    return raw
 
 
 async def test_a_server_that_is_away_for_a_while(cluster: Cluster, pod: FakePod) -> None:
@@ -139,10 +131,6 @@ async def test_every_write_is_refused_for_a_while(cluster: Cluster, pod: FakePod
     await cluster.says(raw, "Ready", "Suspended")
     assert carries_suspended(pod)
     assert len(cluster.writes(before)) < 40, "it waits longer each time"
-
-
-def carries_suspended(pod: FakePod) -> bool:
-    return pod.document is not None and b'"suspend":true' in pod.document.to_bytes()
 
 
 async def test_a_status_is_not_written_to_another_object_of_the_name(cluster: Cluster, pod: FakePod) -> None:

@@ -6,6 +6,7 @@ from base64 import b64decode
 
 import pytest
 
+from tests.integration.operator.conftest import LEASE, holder, is_alive
 from tests.support.app import eventually
 from tests.support.cluster import NAMESPACE, RELEASE, Cluster, OperatorProcess
 from tests.support.fake_pod import FakePod
@@ -14,18 +15,12 @@ from tests.support.kubernetes import Call, Fault
 
 SHORT = {"lease.DURATION_SECONDS": 3, "lease.DEADLINE_SECONDS": 2, "lease.RENEW_SECONDS": 0.3}
 """A lease that runs out soon."""
-LEASE = {"kind": "Lease", "metadata": {"name": f"{RELEASE}-operator", "namespace": NAMESPACE}}
 MANIFEST = {"kind": "Secret", "metadata": {"name": f"{RELEASE}-configuration", "namespace": NAMESPACE}}
 
 
 def started(cluster: Cluster, name: str = "operator-0", **settings: str) -> OperatorProcess:
     operator: OperatorProcess = cluster.operator(name, patches=SHORT, **settings).start()
     return operator
-
-
-def holder(cluster: Cluster) -> str:
-    found = cluster.api.get(LEASE)
-    return found["spec"]["holderIdentity"] if found else ""
 
 
 def stored(cluster: Cluster) -> int:
@@ -39,7 +34,7 @@ async def test_one_of_two_leads(cluster: Cluster, pod: FakePod) -> None:
     first = started(cluster)
     await first.ready()
     second = started(cluster, "operator-1")
-    await eventually(lambda: _alive(second), 30)
+    await eventually(lambda: is_alive(second), 30)
     cluster.api.apply(subscription())
     await cluster.ready(subscription())
     sequence = stored(cluster)
@@ -52,10 +47,6 @@ async def test_one_of_two_leads(cluster: Cluster, pod: FakePod) -> None:
     assert stored(cluster) == sequence, "nothing changed"
     assert pod.document is not None
     assert len(pod.document.entries) == 1
-
-
-async def _alive(operator: OperatorProcess) -> bool:
-    return await operator.health("live") == {}
 
 
 async def test_whoever_lost_the_lease_ends(cluster: Cluster, pod: FakePod) -> None:

@@ -1,29 +1,20 @@
 """What the operator does about its pods, and what it says of them."""
 
 import time
-from typing import Any
 
 import httpx
 import pytest
 from aiohttp import web
 from cryptography.fernet import Fernet
 
-from tests.integration.operator.conftest import Inside, give_key
+from tests.integration.operator.conftest import Inside, applied, carries_suspended, give_key
 from tests.support.app import eventually
 from tests.support.cluster import Cluster
 from tests.support.fake_pod import FakePod, running_pod
-from tests.support.kinds import Raw, secret, subscription
+from tests.support.kinds import secret, subscription
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("inside")
-
-
-async def applied(cluster: Cluster, name: str = "orders", **spec: Any) -> Raw:
-    """A subscription that is ready."""
-    raw = subscription(name, **spec)
-    cluster.api.apply(raw)
-    await cluster.ready(raw)
-    return raw
 
 
 async def test_a_pod_that_hangs_delays_no_other(cluster: Cluster, pod: FakePod) -> None:
@@ -37,7 +28,7 @@ async def test_a_pod_that_hangs_delays_no_other(cluster: Cluster, pod: FakePod) 
         raw["spec"]["suspend"] = True
         cluster.api.apply(raw)
 
-        await eventually(lambda: pod.document is not None and b'"suspend":true' in pod.document.to_bytes())
+        await eventually(lambda: carries_suspended(pod))
 
         assert time.monotonic() - began < 5
         condition = await cluster.says(raw, "Programmed", "PartiallyProgrammed")

@@ -10,28 +10,19 @@ import pytest
 from cryptography.fernet import Fernet
 
 from hookcast_core.sealing import Sealer
+from tests.integration.operator.conftest import holder, is_alive
 from tests.support.app import eventually
 from tests.support.cluster import NAMESPACE, RELEASE, Cluster, OperatorProcess
 from tests.support.fake_pod import FakePod
 from tests.support.kinds import secret, subscription
 from tests.support.kubernetes import Fault
 
-LEASE = {"kind": "Lease", "metadata": {"name": f"{RELEASE}-operator", "namespace": NAMESPACE}}
 CLAIM = {"kind": "ClusterRoleBinding", "metadata": {"name": "hookcast-dispatcher-hookcast"}}
 
 
 def started(cluster: Cluster, name: str = "operator-0", **settings: str) -> OperatorProcess:
     operator: OperatorProcess = cluster.operator(name, patches={}, **settings).start()
     return operator
-
-
-def holder(cluster: Cluster) -> str:
-    found = cluster.api.get(LEASE)
-    return found["spec"]["holderIdentity"] if found else ""
-
-
-async def _alive(operator: OperatorProcess) -> bool:
-    return await operator.health("live") == {}
 
 
 async def test_a_signal_ends_it_soon_and_gives_the_lease_back(cluster: Cluster, pod: FakePod) -> None:
@@ -130,7 +121,7 @@ async def test_it_waits_for_a_server_that_is_not_there_yet(cluster: Cluster, pod
     """The API server comes after the operator, as when a cluster starts."""
     cluster.api.down()
     operator = started(cluster)
-    await eventually(lambda: _alive(operator), 30)
+    await eventually(lambda: is_alive(operator), 30)
     assert "start" in await operator.health()
 
     cluster.api.up()
