@@ -20,7 +20,7 @@ from hookcast_core.signing import generate_secret
 from hookcast_operator.api import Api
 from hookcast_operator.compile import Compiled, Compiler, World
 from hookcast_operator.errors import NotFound
-from hookcast_operator.objects import CustomObject, SecretObject, custom_object, secret_object
+from hookcast_operator.objects import CustomObject, Identity, SecretObject, custom_object, secret_object
 from hookcast_operator.store import ConfigurationStore
 
 COUNT, TEAMS, EDITS = 10_000, 40, 21
@@ -89,7 +89,9 @@ async def run() -> dict[str, float]:
     """The first compilation and publication, and the median and slowest of the edits, in milliseconds."""
     secrets = {found.key: found for found in map(secret, range(TEAMS))}
     objects = {found.key: found for found in map(subscription, range(COUNT))}
-    compiler = Compiler(dispatcher="hookcast", policy=EgressPolicy(()), every_secret=False, generate_in=())
+    compiler = Compiler(
+        dispatcher="hookcast", policy=EgressPolicy(()), every_secret=False, generate_in=(), on_defect=_fail
+    )
     sealer = Sealer([Fernet.generate_key().decode()])
     store = ConfigurationStore(Kept(), sealer, release="r", namespace="n", may_write=lambda: None)
 
@@ -107,6 +109,10 @@ async def run() -> dict[str, float]:
         objects[edited.key] = edited
         edits.append(await once())
     return {"first": first, "edit_median": statistics.median(edits), "edit_slowest": max(edits)}
+
+
+def _fail(_identity: Identity, error: Exception) -> None:
+    raise error
 
 
 def _lines(compiled: Compiled) -> Iterable[bytes]:

@@ -14,6 +14,8 @@ REFUSED_HEADERS = frozenset(
     | {"traceparent", "user-agent", "x-correlation-id", "x-hub-signature-256"}
 )
 """Headers that frame a request or that Hookcast sets itself."""
+MAX_HEADER_VALUE = 4_096
+"""Characters."""
 REFUSED_PREFIXES = ("content-", "proxy-", "webhook-", "x-hookcast-")
 
 
@@ -51,6 +53,8 @@ def check_header_name(name: str) -> str:
 
 def check_header_value(value: str) -> str:
     """A header's value (RFC 9110, 5.5): Latin-1, no control characters; ValueError otherwise, without the value."""
+    if len(value) > MAX_HEADER_VALUE:
+        raise ValueError(f"the value of a header has at most {MAX_HEADER_VALUE} characters")
     if _CONTROL.search(value):
         raise ValueError("the value of a header holds no line breaks, tabs or other control characters")
     if any(ord(character) > 0xFF for character in value):  # noqa: PLR2004  the last character of Latin-1

@@ -4,9 +4,12 @@ Pure: Secrets are looked up by a function. The one place where a specification i
 for the custom resource, the REST body and the YAML file alike.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509 import Certificate, load_pem_x509_certificates
 from pydantic import SecretStr
 
 from hookcast_core.configuration import ClientCertificate, Entry, SigningKey, Source, SourceEntry
@@ -21,8 +24,6 @@ from hookcast_core.subscription import Endpoint, Header, SecretKeyRef, Subscript
 MAX_CERTIFICATES = 65_536
 MAX_SECRET = 4_096
 """Characters of what requests are verified with."""
-_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
-_PRIVATE_KEY = "PRIVATE KEY-----"
 
 SecretReader = Callable[[str], Mapping[str, bytes] | None]
 """The data of the Secret of that name in the object's namespace; None if there is none. May raise SecretNotAllowed."""
@@ -188,19 +189,36 @@ def _generated(secret: str) -> SigningKey:
 
 def _authorities(reference: SecretKeyRef, read: _Secrets) -> str:
     field = "endpoint.tls.caSecretRef"
-    return _pem(read.of(reference, field), _CERTIFICATE, field, read)
+    what = f"{reference.key} of the Secret {reference.name}"
+    return _pem(_certificates(read.of(reference, field), what, field, read))
 
 
 def _client_certificate(name: str, read: _Secrets) -> ClientCertificate:
+    """A Secret as Kubernetes has it for kubernetes.io/tls."""
     field = "endpoint.tls.clientCertificateSecretRef"
-    chain = _pem(read.text(name, "tls.crt", field), _CERTIFICATE, field, read)
-    return ClientCertificate(chain=chain, key=_pem(read.text(name, "tls.key", field), _PRIVATE_KEY, field, read))
+    text, key = (read.text(name, part, field) for part in ("tls.crt", "tls.key"))
+    chain = _certificates(text, f"tls.crt of the Secret {name}", field, read)
+    try:
+        is_its_key = chain[0].public_key() == load_pem_private_key(key.encode(), None).public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
+        raise read.invalid(field, f"tls.key of the Secret {name} is no private key in PEM, unencrypted") from None
+    if not is_its_key:
+        raise read.invalid(field, f"tls.key of the Secret {name} is not the key of the first certificate in tls.crt")
+    return ClientCertificate(chain=_pem(chain), key=key)
 
 
-def _pem(text: str, marker: str, field: str, read: _Secrets) -> str:
-    if marker not in text or len(text) > MAX_CERTIFICATES:
-        raise read.invalid(field, f"the Secret holds no PEM text with {marker.strip('-')}")
-    return text
+def _certificates(text: str, what: str, field: str, read: _Secrets) -> list[Certificate]:
+    if len(text) > MAX_CERTIFICATES:
+        raise read.invalid(field, f"{what} has over {MAX_CERTIFICATES} characters")
+    try:
+        return load_pem_x509_certificates(text.encode())
+    except ValueError:
+        raise read.invalid(field, f"{what} holds no certificates in PEM, or a broken one") from None
+
+
+def _pem(certificates: Iterable[Certificate]) -> str:
+    """Without the comments that bundles have, of which some clients take ASCII alone."""
+    return "".join(certificate.public_bytes(Encoding.PEM).decode() for certificate in certificates)
 
 
 def _verification_secret(scheme: Scheme, reference: VerificationSecretRef, field: str, read: _Secrets) -> str:

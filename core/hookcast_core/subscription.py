@@ -6,7 +6,7 @@ checked in `resolve`.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -29,7 +29,13 @@ from hookcast_core.durations import Duration, format_duration, parse_duration
 from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.expressions import MAX_EXPRESSION
 from hookcast_core.filters import MAX_PATTERN, check_pattern
-from hookcast_core.names import check_header_name, check_header_value, check_object_name, check_secret_key
+from hookcast_core.names import (
+    MAX_HEADER_VALUE,
+    check_header_name,
+    check_header_value,
+    check_object_name,
+    check_secret_key,
+)
 
 DEFAULT_SCHEDULE = tuple(parse_duration(text) for text in ("5s", "5m", "30m", "2h", "5h", "10h", "14h"))
 """The retry schedule that Standard Webhooks recommends, without its first, immediate attempt."""
@@ -87,7 +93,7 @@ Flag = Annotated[bool, Field(strict=True)]
 Time = Annotated[AwareDatetime, BeforeValidator(_not_a_number)]
 Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN), AfterValidator(check_pattern)]
 HeaderName = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(check_header_name)]
-HeaderValue = Annotated[str, Field(max_length=4096), AfterValidator(check_header_value)]
+HeaderValue = Annotated[str, Field(max_length=MAX_HEADER_VALUE), AfterValidator(check_header_value)]
 
 
 class SecretKeyRef(Model):
@@ -296,7 +302,7 @@ class Subscription(Model):
 
 def epoch_ms(time: datetime) -> int:
     """Milliseconds since 1970, UTC."""
-    return round(time.astimezone(UTC).timestamp() * 1000)
+    return round(time.timestamp() * 1000)
 
 
 def parse_subscription(value: Any, *, prefix: str = "") -> Subscription:

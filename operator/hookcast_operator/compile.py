@@ -21,6 +21,8 @@ GENERATED_KEY = "secret"
 """The key of a generated Secret's data."""
 PENDING = "Pending"
 """The reason of what passes by itself."""
+DEFECT = "InternalError"
+"""The reason of what the operator failed at."""
 _OF_REFERENCES = frozenset(
     {Reason.SECRET_NOT_FOUND, Reason.SECRET_KEY_NOT_FOUND, Reason.SECRET_NOT_ALLOWED, Reason.INVALID_SECRET}
 )
@@ -99,7 +101,10 @@ class _Inputs:
 
 
 class Compiler:
-    """Remembers the last judgement of every object, so that only what changed is compiled. One thread at a time."""
+    """Remembers the last judgement of every object, so that only what changed is compiled. One thread at a time.
+
+    `on_defect` is told what an object's judgement failed with that is none of its own mistakes.
+    """
 
     def __init__(
         self,
@@ -109,7 +114,9 @@ class Compiler:
         every_secret: bool,
         generate_in: Collection[str],
         last_good: Iterable[bytes] = (),
+        on_defect: Callable[[Identity, Exception], None],
     ) -> None:
+        self._on_defect = on_defect
         self._dispatcher = dispatcher
         self._policy = policy
         self._every_secret = every_secret
@@ -198,6 +205,10 @@ class Compiler:
             if error.reason in _OF_REFERENCES:
                 return replace(kept, resolved=refusal, wants_secret=secrets.wanted)
             return replace(kept, accepted=refusal)
+        except Exception as error:  # noqa: BLE001  one object must not stop the others
+            self._on_defect(identity, error)
+            detail = f"the operator failed to judge this ({type(error).__name__}); its log says where: please report it"
+            return replace(kept, accepted=Refusal(DEFECT, detail))
 
     def _subscription(self, found: CustomObject, kept: Judgement, secrets: "_Secrets") -> Judgement:
         spec = parse_subscription(found.spec, prefix="spec.")

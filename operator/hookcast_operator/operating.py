@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +23,7 @@ from hookcast_operator.lease import Lease
 from hookcast_operator.ledger import Ledger
 from hookcast_operator.metrics import Metrics
 from hookcast_operator.news import News
-from hookcast_operator.objects import CustomObject, Name, custom_object
+from hookcast_operator.objects import CustomObject, Identity, Name, custom_object
 from hookcast_operator.observed import Observed
 from hookcast_operator.pods import PodState, pods_of
 from hookcast_operator.push import Pusher
@@ -146,6 +147,7 @@ class Operator:
             every_secret=settings.takes_every_secret,
             generate_in=settings.generate_secrets_in,
             last_good=(*document.entries, *document.sources) if document else (),
+            on_defect=_tell_defect,
         )
         reconciler = self._reconciler = Reconciler(
             self._observed,
@@ -322,6 +324,12 @@ class Operator:
 
     def _foreign_dispatchers(self) -> Iterable[tuple[str, float]]:
         return _counted((), [found.dispatcher for found in self._reconciler.compiled.foreign])
+
+
+def _tell_defect(identity: Identity, error: Exception) -> None:
+    # Where, not what: the message might show what a Secret holds.
+    where = "".join(traceback.format_tb(error.__traceback__))
+    _log.error("object cannot be judged", object=str(identity), problem=type(error).__name__, where=where)
 
 
 def _pod_state(state: PodState, sequence: int) -> str:

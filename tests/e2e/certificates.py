@@ -1,6 +1,6 @@
 """A certificate and its authority as a Secret holds them."""
 
-from tests.integration.outgoing.certificates import Authority
+from tests.support.certificates import Authority
 
 
 def issued_for(*hosts: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from hookcast_app.health import RedisWatch
 from hookcast_app.redis import ServerState, check_server, create_redis, first_contact, translated
 from hookcast_app.redis.state import ALIVE_KEY, INSTANCE_KEY, SCHEMA_KEY
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
-from tests.integration.outgoing.certificates import Authority
+from tests.support.certificates import Authority
 from tests.support.valkey import running_valkey
 
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from hookcast_core.configuration import Configuration, Entry, SigningKey, SourceEntry
+from hookcast_core.configuration import ClientCertificate, Configuration, Entry, SigningKey, SourceEntry
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import EgressDenied, InvalidInput, Reason
 from hookcast_core.paths import path_taken, share_paths
@@ -15,11 +16,14 @@ from hookcast_core.resolve import Identity, SecretNotAllowed, resolve, resolve_s
 from hookcast_core.signing import generate_private_key, generate_secret, parse_secret, public_key
 from hookcast_core.source import parse_webhook_source
 from hookcast_core.subscription import parse_subscription
+from tests.support.certificates import Authority, private_pem
 
 KEY = "whsec_" + b64encode(bytes(32)).decode()
 ED25519 = generate_private_key()
-CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
-PRIVATE_KEY = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"
+AUTHORITY = Authority().pem
+CLIENT = Authority().sign("client.example")
+BROKEN = AUTHORITY.replace("MII", "MIJ", 1)
+ENCRYPTED = private_pem(ec.generate_private_key(ec.SECP256R1()), password=b"t0ken")
 IDENTITY = Identity("uid-1", 3, "shop", "orders", "files")
 POLICY = EgressPolicy(["127.0.0.1:9000"])
 SECRETS: Mapping[str, Mapping[str, bytes]] = {
@@ -33,10 +37,19 @@ SECRETS: Mapping[str, Mapping[str, bytes]] = {
         "token": b"Bearer t0ken",
         "two-lines": b"t0ken\r\nX-Evil: 1",
         "binary": b"\xff\xfe",
-        "ca.crt": CERTIFICATE.encode(),
+        "ca.crt": f"# Főtanúsítvány\n{AUTHORITY}".encode(),
+        "broken": BROKEN.encode(),
+        "large": (AUTHORITY * 120).encode(),
     },
-    "client": {"tls.crt": CERTIFICATE.encode(), "tls.key": PRIVATE_KEY.encode()},
-    "half": {"tls.crt": CERTIFICATE.encode()},
+    "client": {"tls.crt": CLIENT.chain.encode(), "tls.key": CLIENT.key.encode()},
+    "half": {"tls.crt": CLIENT.chain.encode()},
+    "others-key": {
+        "tls.crt": CLIENT.chain.encode(),
+        "tls.key": private_pem(ec.generate_private_key(ec.SECP256R1())).encode(),
+    },
+    "encrypted": {"tls.crt": CLIENT.chain.encode(), "tls.key": ENCRYPTED.encode()},
+    "broken-client": {"tls.crt": BROKEN.encode(), "tls.key": CLIENT.key.encode()},
+    "no-key-at-all": {"tls.crt": CLIENT.chain.encode(), "tls.key": b"t0ken"},
     "odd": {"empty": b"\n", "long": b"x" * 4097, "line": b"to\x00ken", "wide": "t0ken\u20ac".encode()},
     "basic": {"username": b"shop", "password": b"p\xc3\xa4ss:w0rd\n"},
     "colon": {"username": b"sh:op", "password": b"p"},
@@ -65,7 +78,7 @@ def ref(key: str, name: str = "all") -> dict[str, str]:
 
 
 def test_every_reference_is_resolved() -> None:
-    """URL, header, keys and certificates come out of their Secrets; a line break at a value's end is dropped."""
+    """URL, header, keys and certificates come out of their Secrets; line breaks at the end and comments are dropped."""
     entry = entry_of(
         {
             "urlSecretRef": ref("url"),
@@ -89,9 +102,8 @@ def test_every_reference_is_resolved() -> None:
         ("Ed25519", ED25519, None),
         ("HMAC", KEY, 978_307_200_000),
     ]
-    assert entry.ca_certificate == CERTIFICATE.rstrip("\n")
-    assert entry.client_certificate is not None
-    assert "BEGIN PRIVATE KEY" in entry.client_certificate.key
+    assert entry.ca_certificate == AUTHORITY
+    assert entry.client_certificate == ClientCertificate(chain=CLIENT.chain, key=CLIENT.key.rstrip("\n"))
     assert (entry.uid, entry.generation, entry.namespace, entry.name) == ("uid-1", 3, "shop", "orders")
 
 
@@ -138,10 +150,28 @@ HMAC_KEY = {"secretRef": ref("hmac")}
             "endpoint.headers[0].valueFrom",
         ),
         (
-            {"url": "https://a.example", "tls": {"caSecretRef": ref("token")}},
+            {"url": "https://a.example", "headers": [{"name": "A", "valueFrom": {"secretKeyRef": ref("long", "odd")}}]},
             None,
             Reason.INVALID_SECRET,
-            "endpoint.tls.caSecretRef",
+            "endpoint.headers[0].valueFrom",
+        ),
+        *(
+            (
+                {"url": "https://a.example", "tls": {"caSecretRef": ref(key)}},
+                None,
+                Reason.INVALID_SECRET,
+                "endpoint.tls.caSecretRef",
+            )
+            for key in ("token", "broken", "large")
+        ),
+        *(
+            (
+                {"url": "https://a.example", "tls": {"clientCertificateSecretRef": {"name": name}}},
+                None,
+                Reason.INVALID_SECRET,
+                "endpoint.tls.clientCertificateSecretRef",
+            )
+            for name in ("others-key", "encrypted", "broken-client", "no-key-at-all")
         ),
         (
             {"url": "https://a.example", "tls": {"clientCertificateSecretRef": {"name": "half"}}},

@@ -1,6 +1,7 @@
 """From objects and Secrets to lines, and what is said of each object."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 
 from hookcast_core.document import encode_line, parse_entry, parse_source
 from hookcast_core.egress import EgressPolicy
-from hookcast_operator.compile import Compiled, Compiler, Judgement, World
-from hookcast_operator.objects import CustomObject, Name, SecretObject, custom_object, secret_object
+from hookcast_core.subscription import parse_subscription
+from hookcast_operator.compile import DEFECT, Compiled, Compiler, Judgement, World
+from hookcast_operator.objects import CustomObject, Identity, Name, SecretObject, custom_object, secret_object
 from hookcast_operator.sharing import Claim, share
 from tests.support.kinds import SIGNING_SECRET, Raw, secret, source, subscription
 from tests.support.operator import entry
@@ -20,13 +22,24 @@ GENERATED = "orders-webhook-secret"
 OTHER_SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 
 
-def compiler(*, every: bool = False, generate: tuple[str, ...] = (), last_good: tuple[bytes, ...] = ()) -> Compiler:
+def fail(_identity: Identity, error: Exception) -> None:
+    raise error
+
+
+def compiler(
+    *,
+    every: bool = False,
+    generate: tuple[str, ...] = (),
+    last_good: tuple[bytes, ...] = (),
+    on_defect: Callable[[Identity, Exception], None] = fail,
+) -> Compiler:
     return Compiler(
         dispatcher="hookcast",
         policy=EgressPolicy(["internal.example:443"]),
         every_secret=every,
         generate_in=generate,
         last_good=last_good,
+        on_defect=on_defect,
     )
 
 
@@ -548,6 +561,30 @@ def test_a_broken_object_disturbs_no_other(spec: Any) -> None:
 def test_absurd_specs_disturb_no_other(spec: Any) -> None:
     """Though the definition would refuse them."""
     check_beside(spec)
+
+
+def test_an_object_that_the_operator_fails_at_disturbs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps what was in force of it, and says so."""
+    told: list[tuple[Identity, Exception]] = []
+    tried = compiler(on_defect=lambda *defect: told.append(defect))
+    good = judged(tried.compile(world(subscription(), secret())))
+
+    def broken(spec: Any, *, prefix: str = "") -> Any:
+        if spec["endpoint"]["url"] == "https://defect.example":
+            raise OverflowError("hidden")
+        return parse_subscription(spec, prefix=prefix)
+
+    monkeypatch.setattr("hookcast_operator.compile.parse_subscription", broken)
+    edited = subscription(endpoint={"url": "https://defect.example"}, meta=generation(2))
+
+    found = tried.compile(world(edited, subscription("other"), secret()))
+
+    assert reasons(judged(found)) == (DEFECT, None)
+    assert "OverflowError" in message(judged(found))
+    assert "hidden" not in message(judged(found))
+    assert (judged(found).line, judged(found).carries) == (good.line, 1)
+    assert judged(found, "uid-shop-other").holds
+    assert [(identity.name, type(error)) for identity, error in told] == [("orders", OverflowError)]
 
 
 def test_a_secret_of_a_mebibyte_is_read() -> None:

@@ -216,14 +216,22 @@ def test_github_takes_hmac_keys() -> None:
     assert parse_subscription(spec).signing.scheme == "GitHub"
 
 
-def test_times_are_epoch_milliseconds() -> None:
-    """Whatever the zone that a time is written in."""
-    spec = parse_subscription(changed("signing.keys.1.expiresAt", "2027-01-31T02:00:00.5+02:00"))
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [
+        ("2027-01-31T02:00:00.5+02:00", 1_801_353_600_500),
+        ("9999-12-31T23:59:59-05:00", 253_402_318_799_000),
+        ("0001-01-01T00:00:00+05:00", -62_135_614_800_000),
+    ],
+)
+def test_times_are_epoch_milliseconds(text: str, milliseconds: int) -> None:
+    """Whatever the zone that a time is written in, also where its year is none in UTC."""
+    spec = parse_subscription(changed("signing.keys.1.expiresAt", text))
 
     expires = spec.signing.keys[1].expires_at
 
     assert expires is not None
-    assert epoch_ms(expires) == 1_801_353_600_500
+    assert epoch_ms(expires) == milliseconds
 
 
 def test_everything_is_bounded_and_described() -> None:

@@ -15,8 +15,8 @@ from hookcast_app.outgoing.dialer import _secured
 from hookcast_app.outgoing.tls import Contexts, SessionContext, make_context
 from hookcast_core.egress import Url, parse_url
 from hookcast_core.errors import Reason
-from tests.integration.outgoing.certificates import Authority, private_pem
 from tests.integration.outgoing.endpoint import OK, Endpoint, Respond, answer, answer_and_close, hang, open_files, until
+from tests.support.certificates import Authority, private_pem
 
 Serve = Callable[..., Awaitable[Endpoint]]
 MakeClient = Callable[..., HttpClient]
