@@ -61,6 +61,12 @@ class Judgement:
         """Whether the newest generation is what the configuration holds."""
         return self.accepted is None and self.resolved is None and self.carries == self.identity.generation
 
+    def refused(self, refusal: Refusal, line: bytes | None) -> "Judgement":
+        """As it is where the generation cannot be taken for another's sake, and `line` stays in force."""
+        return Judgement(
+            self.identity, refusal, self.resolved, line, _generation(line), self.suspended, missing=self.missing
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class WantedSecret:
@@ -167,7 +173,7 @@ class Compiler:
             judged = judgements[uid]
             line = before[uid] if uid in owners.values() else None
             refusal = judged.accepted or _path_taken(path, judged.identity, judgements[owners[path]].identity)
-            refused = replace(judged, accepted=refusal, line=line, carries=_generation(line), path=None)
+            refused = judged.refused(refusal, line)
             known = self._late.get(uid)
             found[uid] = known if known == refused and known is not None else refused
         self._late = found

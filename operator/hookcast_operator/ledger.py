@@ -18,6 +18,11 @@ class Ledger:
             if found is not None and stored is not None:
                 self._lines[found.uid] = (line, stored.sequence)
 
+    @property
+    def lines(self) -> Mapping[str, bytes]:
+        """What is stored, by UID."""
+        return {uid: line for uid, (line, _) in self._lines.items()}
+
     def published(self, judgements: Iterable[Judgement], sequence: int) -> list[str]:
         """Takes what a stored configuration carries; gives the UIDs of lines that it is the first to carry."""
         lines: dict[str, tuple[bytes, int]] = {}

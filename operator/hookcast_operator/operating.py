@@ -90,7 +90,7 @@ class Operator:
             self._wellbeing,
             on_pods=self._pods_changed,
             on_wellbeing=lambda uids: self._statuses.look(uids),  # noqa: PLW0108  as above
-            on_later=lambda sequence: self._reconciler.surpass(sequence),  # noqa: PLW0108  as above
+            on_later=lambda version: self._reconciler.surpass(version),  # noqa: PLW0108  as above
         )
         self._statuses = StatusWriter(
             api,
@@ -137,9 +137,8 @@ class Operator:
 
     async def _start(self) -> Reconciler:
         """Reads what was stored and what there is, before anything is written."""
-        stored = await persist(self._store.read)
-        document = stored.document if stored else None
-        self._ledger = Ledger(document)
+        document = await persist(self._store.read)
+        self._ledger = Ledger(self._store.stored.document if self._store.stored else None)
         settings = self._settings
         compiler = Compiler(
             dispatcher=settings.dispatcher_name,

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import structlog
 
+from hookcast_core.versions import Verdict, Version, judge
 from hookcast_operator.pods import Pod, PodState, Rejection
 from hookcast_operator.store import Published
 from hookcast_operator.wellbeing import Report, Wellbeing, report_of
@@ -35,7 +36,7 @@ _log = structlog.get_logger("hookcast.operator.push")
 class Pusher:
     """Lives as long as the operator leads. `on_pods` is told of a pod that changed, `on_wellbeing` of endpoints.
 
-    `on_later` is told the sequence of a pod that has a later one of the same origin.
+    `on_later` is told what is in force in a pod that would refuse what is stored.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Pusher:
         *,
         on_pods: Callable[[], None],
         on_wellbeing: Callable[[Collection[str]], None],
-        on_later: Callable[[int], None],
+        on_later: Callable[[Version], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
@@ -125,14 +126,14 @@ class Pusher:
     async def _turn(self, follower: "_Follower", published: Published) -> None:
         state = follower.state
         if state.sequence != published.sequence or follower.asks:
-            url, document = f"{state.pod.base_url}/internal/configuration", published.document
+            url = f"{state.pod.base_url}/internal/configuration"
             found = await self._json("GET", url) if follower.asks else {}
-            if found.get("origin") == document.origin and _sequence(found) > document.sequence:
-                self._on_later(_sequence(found))  # it would refuse this one; the next is offered soon
+            in_force = _version(found)
+            verdict = judge(published.version, in_force)
+            if in_force is not None and verdict is Verdict.STALE:
+                self._on_later(in_force)  # the next is offered soon
                 return
-            wanted = (document.origin, document.sequence, document.revision)
-            # An earlier sequence is taken anew though its content is the same: what is new since waits for the later.
-            if (found.get("origin"), found.get("sequence"), found.get("revision")) != wanted:
+            if verdict is not Verdict.SAME:
                 found = await self._json("PUT", url, published.token)
             state.sequence, state.rejected = _sequence(found), _rejections(found["rejected"])
         follower.asks = True
@@ -185,6 +186,16 @@ def _sequence(found: dict[str, Any]) -> int:
     if not isinstance(sequence, int):
         raise ValueError("the answer names no sequence")  # noqa: TRY004  as above
     return sequence
+
+
+def _version(found: dict[str, Any]) -> Version | None:
+    """What is in force in a pod; None while that is nothing that an operator brought."""
+    if not isinstance(found.get("origin"), str) or not isinstance(found.get("revision"), str):
+        return None
+    sealed_at = found.get("sealedAt", 0)  # an older app does not say
+    if not isinstance(sealed_at, int):
+        raise ValueError("the answer names no time of sealing")  # noqa: TRY004  as above
+    return Version(found["origin"], _sequence(found), found["revision"], sealed_at)
 
 
 def _rejections(found: list[dict[str, Any]]) -> dict[str, Rejection]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import structlog
 
 from hookcast_core.errors import HookcastError, InvalidInput, Reason
+from hookcast_core.versions import Verdict, Version, judge
 from hookcast_operator.compile import Compiled, Compiler, Judgement, Refusal, WantedSecret, World
 from hookcast_operator.ledger import Ledger
 from hookcast_operator.objects import Name
@@ -19,8 +20,6 @@ QUIET_SECONDS = 0.05
 LATEST_SECONDS = 0.25
 """…but none waits longer than this."""
 RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0)
-MANY = 100
-"""So many changes are compiled off the loop."""
 
 _log = structlog.get_logger("hookcast.operator.reconcile")
 
@@ -53,7 +52,6 @@ class Reconciler:
         self._look_for = look_for
         self._on_seconds = on_seconds
         self._dirty = asyncio.Event()
-        self._changes = 0
         self._changed_at = 0.0
         self._read: frozenset[Name] = frozenset()
         self._kept = 0
@@ -71,7 +69,6 @@ class Reconciler:
 
     def changed(self) -> None:
         """Something changed that matters."""
-        self._changes += 1
         self._changed_at = time.monotonic()
         self._dirty.set()
 
@@ -85,11 +82,14 @@ class Reconciler:
         self._store.forget()
         self.changed()
 
-    def surpass(self, sequence: int) -> None:
-        """A pod has a later sequence than what is stored, as after the cluster was restored from an older backup."""
-        if self.published is not None and self.published.sequence < sequence:
-            _log.warning("a pod has a later sequence than what is stored", sequence=sequence)
-            self._store.surpass(sequence)
+    def surpass(self, version: Version) -> None:
+        """A pod has a configuration that it would not give up for what is stored.
+
+        As after the cluster was restored from an older backup, or where the clock of whoever led before was ahead.
+        """
+        if self.published is not None and judge(self.published.version, version) is Verdict.STALE:
+            _log.warning("a pod has a later configuration than what is stored", sequence=version.sequence)
+            self._store.surpass(version)
             self.changed()
 
     async def run(self) -> None:
@@ -98,11 +98,10 @@ class Reconciler:
         while True:
             await self._dirty.wait()
             await self._quiet()
-            changes, self._changes = self._changes, 0
             self._dirty.clear()
             self.rests.clear()
             try:
-                await self._reconcile(many=changes > MANY)
+                await self._reconcile()
                 failures = 0
             except HookcastError as error:
                 _log.warning("not published", problem=str(error), kind=type(error).__name__)
@@ -123,7 +122,7 @@ class Reconciler:
                 return
             await asyncio.sleep(wait)
 
-    async def _reconcile(self, *, many: bool) -> None:
+    async def _reconcile(self) -> None:
         began = time.monotonic()
         observed = self._observed
         allowed = {
@@ -133,7 +132,8 @@ class Reconciler:
         world = World(
             dict(observed.objects.objects), dict(observed.secrets.objects), frozenset(self.hidden), allowed.__getitem__
         )
-        compiled = await asyncio.to_thread(self._compiler.compile, world) if many else self._compiler.compile(world)
+        # Off the loop: one filter may cost tenths of a second, and pods and probes wait for no compilation.
+        compiled = await asyncio.to_thread(self._compiler.compile, world)
         self._read = compiled.read
         judgements = list(compiled.judgements.values())
         self._want([judged.wants_secret for judged in judgements if judged.wants_secret is not None])
@@ -148,7 +148,7 @@ class Reconciler:
         self._on_published(published, fresh, judged)
 
     async def _publish(self, compiled: Compiled) -> tuple[Published, Compiled]:
-        """Stores what fits: past the ceiling the newest objects are left out, and told so."""
+        """Stores what fits: past the ceiling what is in force stays, and changes are left out, and told so."""
         judgements = compiled.judgements
         try:
             return await self._store.publish(*_lines(judgements)), compiled
@@ -156,17 +156,18 @@ class Reconciler:
             if error.reason is not Reason.CAPACITY_EXCEEDED:
                 raise
             detail = error.detail
-        kept = await self._room(judgements, detail)
-        compiled = replace(compiled, judgements=oldest(judgements, kept, detail))
+        before = self._ledger.lines
+        kept = await self._room(judgements, before, detail)
+        compiled = replace(compiled, judgements=fitting(judgements, before, kept, detail))
         return await self._store.publish(*_lines(compiled.judgements)), compiled
 
-    async def _room(self, judgements: Mapping[str, Judgement], detail: str) -> int:
-        """How many of the oldest fit, found by halving; the number of before and the next one are tried first."""
-        fits, fits_not = 0, sum(judged.line is not None for judged in judgements.values())
-        likely = [number for number in (self._kept, self._kept + 1) if self._kept]
+    async def _room(self, judgements: Mapping[str, Judgement], before: Mapping[str, bytes], detail: str) -> int:
+        """How many changes fit, found by halving; the number of last time and the next one are tried first."""
+        fits, fits_not = 0, len(_changes(judgements, before))
         while fits_not - fits > 1:
-            middle = next((number for number in likely if fits < number < fits_not), (fits + fits_not) // 2)
-            if await self._store.fits(*_lines(oldest(judgements, middle, detail))):
+            likely = (number for number in (self._kept, self._kept + 1) if fits < number < fits_not)
+            middle = next(likely, (fits + fits_not) // 2)
+            if await self._store.fits(*_lines(fitting(judgements, before, middle, detail))):
                 fits = middle
             else:
                 fits_not = middle
@@ -174,15 +175,28 @@ class Reconciler:
         return fits
 
 
-def oldest(judgements: Mapping[str, Judgement], count: int, detail: str) -> dict[str, Judgement]:
-    """The judgements, of which all but the oldest `count` that have a line are refused for want of room."""
-    carried = [judged for judged in judgements.values() if judged.line is not None]
-    carried.sort(key=lambda judged: (judged.identity.created, judged.identity.uid))
+def fitting(
+    judgements: Mapping[str, Judgement], before: Mapping[str, bytes], count: int, detail: str
+) -> dict[str, Judgement]:
+    """The judgements with `count` changes to the lines of `before`; others are refused for want of room.
+
+    Nothing that is in force is lost by it. Of edits those that need least room come first, then the oldest new objects.
+    """
     refusal = Refusal(Reason.CAPACITY_EXCEEDED, f"{detail}; remove some, or install another dispatcher")
-    left_out = {
-        judged.identity.uid: replace(judged, accepted=refusal, line=None, carries=None) for judged in carried[count:]
-    }
-    return {**judgements, **left_out}
+    left_out = [judged.identity.uid for judged in _changes(judgements, before)[count:]]
+    return {**judgements, **{uid: judgements[uid].refused(refusal, before.get(uid)) for uid in left_out}}
+
+
+def _changes(judgements: Mapping[str, Judgement], before: Mapping[str, bytes]) -> list[Judgement]:
+    """Those whose line is another than before, in the order in which they get room."""
+
+    def order(judged: Judgement) -> tuple[bool, int, str, str]:
+        line, identity = before.get(judged.identity.uid), judged.identity
+        growth = len(judged.line or b"") - len(line) if line else 0
+        return line is None, growth, identity.created, identity.uid
+
+    changed = (judged for uid, judged in judgements.items() if judged.line not in (None, before.get(uid)))
+    return sorted(changed, key=order)
 
 
 def _lines(judgements: Mapping[str, Judgement]) -> tuple[list[bytes], list[bytes]]:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from hookcast_core.chunks import MAX_CHUNKS, SETS, Manifest, join, parse_manifest, split
+from hookcast_core.chunks import MAX_CHUNKS, SETS, Manifest, SetName, join, parse_manifest, split
 from hookcast_core.document import MAX_BYTES, Document, make_document, parse_document
-from hookcast_core.errors import InvalidInput
+from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.sealing import Sealer
+from hookcast_core.versions import Version
 from hookcast_operator.api import Api, Raw, path_of
 from hookcast_operator.errors import AlreadyExists, ApiUnavailable, Conflict, NotFound
 
@@ -30,11 +31,17 @@ class Published:
 
     document: Document
     token: bytes = field(repr=False)
+    sealed_at: int
 
     @property
     def sequence(self) -> int:
         """Which one it is."""
         return self.document.sequence
+
+    @property
+    def version(self) -> Version:
+        """As pods judge it by."""
+        return Version(self.document.origin, self.sequence, self.document.revision, self.sealed_at)
 
 
 class ConfigurationStore:
@@ -62,31 +69,44 @@ class ConfigurationStore:
         self._stored: Published | None = None
         self._highest = 0
         self._least = 0
+        self._sealed_after = 0
         self._is_read = False
+
+    @property
+    def stored(self) -> Published | None:
+        """What the manifest names, when it was last read or written; None if that cannot be used."""
+        return self._stored
 
     def forget(self) -> None:
         """Has the next `publish` look at what is there, whatever is remembered."""
         self._is_read = False
 
-    def surpass(self, sequence: int) -> None:
-        """Has the next `publish` store under a sequence after this one, also what is stored already."""
-        self._highest = max(self._highest, sequence)
-        self._least = max(self._least, sequence + 1)
+    def surpass(self, version: Version) -> None:
+        """Has the next `publish` store what pods take in place of that, also where the content is stored already."""
+        if version.origin == self._origin:
+            self._highest = max(self._highest, version.sequence)
+        self._sealed_after = max(self._sealed_after, version.sealed_at)
+        self._least = self._highest + 1
 
-    async def read(self) -> Published | None:
-        """What is stored; None if there is nothing that can be opened with the keys of now."""
+    async def read(self) -> Document | None:
+        """What was in force last; None if there is nothing that can be opened with the keys of now.
+
+        Where the manifest or what it names was damaged, that is what another set holds.
+        """
         self._versions, self._origin, self._manifest, self._stored = {}, "", None, None
         manifest = await self._get(self._name())
         if manifest is not None:
             self._origin = manifest["metadata"]["uid"]
             self._manifest = parse_manifest(_decoded(manifest))
+        in_force = self._manifest.set if self._manifest else None
         if self._manifest is not None:
             self._highest = max(self._highest, self._manifest.sequence)
-            names = [self._name(self._manifest.set, index) for index in range(MAX_CHUNKS)]
-            found = await asyncio.gather(*map(self._get, names))
-            self._stored = self._opened([None if one is None else _decoded(one) for one in found])
+            self._stored = await self._read_set(self._manifest.set)
+        if self._stored is not None and not self._sealer.is_newest(self._stored.token):
+            self._least = self._highest + 1  # sealed anew, before the older key is taken away
+        found = [self._stored] if self._stored else [await self._read_set(name) for name in SETS if name != in_force]
         self._is_read = True
-        return self._stored
+        return max((one.document for one in found if one), key=lambda document: document.sequence, default=None)
 
     async def publish(self, entries: Sequence[bytes], sources: Sequence[bytes]) -> Published:
         """Stores a configuration of these lines, unless it is stored already.
@@ -107,7 +127,7 @@ class ConfigurationStore:
     async def fits(self, entries: Sequence[bytes], sources: Sequence[bytes]) -> bool:
         """Whether a configuration of these lines can be stored."""
         try:
-            split(await asyncio.to_thread(self._sealed, make_document(0, self._origin, entries, sources)), 0)
+            split((await asyncio.to_thread(self._sealed, make_document(0, self._origin, entries, sources))).token, 0)
         except InvalidInput:
             return False
         return True
@@ -120,34 +140,40 @@ class ConfigurationStore:
         if not self._origin:
             await self._put(self._name(), {})
         document = make_document(self._highest + 1, self._origin, entries, sources)
-        token = await asyncio.to_thread(self._sealed, document)
-        chunks = split(token, document.sequence)
+        published = await asyncio.to_thread(self._sealed, document)
+        chunks = split(published.token, document.sequence)
         into = SETS[0] if self._manifest is None or self._manifest.set == SETS[1] else SETS[1]
         self._highest = document.sequence  # never used again, also if what follows breaks off
         await asyncio.gather(*(self._put(self._name(into, chunk.index), chunk.data()) for chunk in chunks))
         manifest = Manifest(into, document.sequence, chunks[0].digest, document.revision)
         await self._put(self._name(), manifest.data())
-        self._manifest, self._stored = manifest, Published(document, token)
-        return self._stored
+        self._manifest, self._stored = manifest, published
+        return published
 
-    def _sealed(self, document: Document) -> bytes:
-        return self._sealer.seal(document.to_bytes(), int(self._clock()))
+    def _sealed(self, document: Document) -> Published:
+        content = document.to_bytes()
+        if len(content) > MAX_BYTES:
+            detail = f"the configuration has {len(content)} bytes; at most {MAX_BYTES} fit"
+            raise InvalidInput(Reason.CAPACITY_EXCEEDED, None, detail)
+        sealed_at = max(int(self._clock()), self._sealed_after + 1)
+        return Published(document, self._sealer.seal(content, sealed_at), sealed_at)
 
-    def _opened(self, chunks: Sequence[Mapping[str, bytes] | None]) -> Published | None:
-        joined = join(chunks)
+    async def _read_set(self, name: SetName) -> Published | None:
+        secrets = await asyncio.gather(*(self._get(self._name(name, index)) for index in range(MAX_CHUNKS)))
+        if secrets[0] is None:
+            return None
+        joined = join([None if secret is None else _decoded(secret) for secret in secrets])
         if joined is None:
-            _log.warning("the stored configuration is not whole; it will be written anew")
+            _log.warning("a stored configuration is not whole", set=name)
             return None
         sequence, token = joined
         self._highest = max(self._highest, sequence)
         try:
-            document = parse_document(self._sealer.open(token, MAX_BYTES)[0])
+            content, sealed_at = await asyncio.to_thread(self._sealer.open, token, MAX_BYTES)
+            return Published(parse_document(content), token, sealed_at)
         except InvalidInput as error:
-            _log.warning("the stored configuration cannot be used; it will be written anew", problem=error.detail)
+            _log.warning("a stored configuration cannot be used", set=name, problem=error.detail)
             return None
-        if not self._sealer.is_newest(token):
-            self.surpass(sequence)  # sealed anew, before the older key is taken away
-        return Published(document, token)
 
     async def _get(self, name: str) -> Raw | None:
         try:

@@ -11,7 +11,7 @@ from hookcast_operator.lease import Seen, Step, decide
 from hookcast_operator.ledger import Ledger
 from hookcast_operator.news import News, news_of
 from hookcast_operator.objects import Identity
-from hookcast_operator.reconcile import oldest
+from hookcast_operator.reconcile import fitting
 
 
 def identity(uid: str = "u", generation: int = 1, created: str = "2026-01-01T00:00:00Z", name: str = "n") -> Identity:
@@ -85,22 +85,36 @@ def test_the_ledger_forgets_what_went() -> None:
     assert not ledger._generations
 
 
-def test_the_newest_are_left_out() -> None:
-    """By their creation, then by UID; what has no line needs no room; order and others stay."""
-    made = {"c": "2026-01-03", "a": "2026-01-02", "b": "2026-01-02", "d": "2026-01-01"}
+def test_past_the_ceiling_what_is_in_force_stays() -> None:
+    """Edits come first, those that need least room before others, then new ones by creation and UID; order stays."""
+    made = {"e": "2026-01-03", "c": "2026-01-02", "d": "2026-01-02", "a": "2026-01-05", "b": "2026-01-04"}
     judgements = {uid: replace(judgement(uid), identity=identity(uid, created=day)) for uid, day in made.items()}
-    judgements["d"] = replace(judgements["d"], line=None, carries=None)
+    judgements["f"] = replace(judgement("f"), line=None, carries=None)
+    judgements["g"] = judgement("g")
+    line = judgements["g"].line
+    assert line is not None
+    before = {"g": line, "a": line.replace(b"g", b"a") + b" ", "b": b'{"uid":"b","generation":0}'}
 
-    found = oldest(judgements, 1, "too much")
+    def left_out(count: int) -> list[str]:
+        found = fitting(judgements, before, count, "too much")
+        assert list(found) == list(judgements)
+        return sorted(uid for uid, one in found.items() if one.accepted)
 
-    assert list(found) == list(judgements)
-    assert found["a"] is judgements["a"]
-    assert found["d"] is judgements["d"]
-    for uid in "bc":
-        refusal = found[uid].accepted
-        assert refusal is not None
-        assert refusal.reason == "CapacityExceeded"
-        assert (found[uid].line, found[uid].carries, found[uid].holds) == (None, None, False)
+    found = fitting(judgements, before, 1, "too much")
+    assert [left_out(count) for count in range(6)] == [
+        ["a", "b", "c", "d", "e"],
+        ["b", "c", "d", "e"],
+        ["c", "d", "e"],
+        ["d", "e"],
+        ["e"],
+        [],
+    ]
+    refusal = found["b"].accepted
+    assert refusal is not None
+    assert refusal.reason == "CapacityExceeded"
+    assert (found["b"].line, found["b"].carries, found["b"].holds) == (before["b"], 0, False)
+    assert (found["c"].line, found["c"].carries, found["c"].holds) == (None, None, False)
+    assert all(found[uid] is judgements[uid] for uid in "afg")
 
 
 def status(generation: int = 1, **conditions: tuple[str, str, str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Literal
 import structlog
 
 from hookcast_app import garbage
-from hookcast_app.configuration.acceptance import LineReader, Rejected, Verdict, Version, judge
+from hookcast_app.configuration.acceptance import LineReader, Rejected
 from hookcast_app.configuration.current import CurrentConfiguration
 from hookcast_app.configuration.mount import sealed_configurations
 from hookcast_app.subscriptions import Matcher, changes
@@ -24,6 +24,7 @@ from hookcast_core.document import MAX_BYTES, Document, parse_document
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.sealing import Sealer
+from hookcast_core.versions import Verdict, Version, judge
 
 Way = Literal["push", "mount"]
 MANY = 500
@@ -82,9 +83,8 @@ class KubernetesConfiguration:
         self.pushed_at = time.time()
         assert self.in_force is not None, "a push is refused or in force"  # noqa: S101
         if verdict is Verdict.STALE:
-            raise InvalidInput(
-                Reason.STALE_CONFIGURATION, None, f"sequence {self.in_force.version.sequence} is in force and newer"
-            )
+            detail = f"sequence {self.in_force.version.sequence} is in force and newer, or sealed later"
+            raise InvalidInput(Reason.STALE_CONFIGURATION, None, detail)
         return self.in_force
 
     async def run(self) -> None:

@@ -48,6 +48,7 @@ def _shown(in_force: InForce) -> dict[str, object]:
         "sequence": in_force.version.sequence,
         "origin": in_force.version.origin,
         "revision": in_force.version.revision,
+        "sealedAt": in_force.version.sealed_at,
         "source": in_force.way,
         "rejected": list(map(_rejected, in_force.rejected)),
     }

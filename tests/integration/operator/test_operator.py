@@ -325,8 +325,13 @@ async def test_a_container_that_restarts_gets_its_configuration_again(
     await receiver.wait_for(1)
 
 
-async def test_nothing_shows_a_secret(cluster: Cluster, operator: OperatorProcess, server: Serving) -> None:
-    """After all that: no log, status, Event, metric or stored configuration holds a signing key, read or decoded."""
+async def test_nothing_shows_a_secret(
+    cluster: Cluster, operator: OperatorProcess, server: Serving, receiver: Receiver
+) -> None:
+    """No log, status, Event, metric or stored configuration holds a signing key that is named or generated."""
+    for raw in (to(receiver, "named"), to(receiver, "generated", signing={})):
+        cluster.api.apply(raw)
+        await cluster.ready(raw)
     keys = {SIGNING_SECRET, OTHER_SECRET}
     configuration: list[bytes] = []
     for raw in cluster.api.all("secrets"):

@@ -12,6 +12,7 @@ from tests.support.app import eventually
 from tests.support.cluster import Cluster
 from tests.support.fake_pod import FakePod, running_pod
 from tests.support.kinds import secret, subscription
+from tests.support.operator import document, entry, seal
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.usefixtures("inside")
@@ -79,6 +80,27 @@ async def test_a_pod_with_a_later_sequence_is_overtaken(cluster: Cluster, pod: F
     cluster.api.apply(raw)
     await cluster.says(raw, "Ready", "Suspended")
     assert pod.in_force["sequence"] == 101
+
+
+async def test_a_pod_with_a_configuration_that_was_sealed_later_is_overtaken(cluster: Cluster, pod: FakePod) -> None:
+    """A real one, by an operator whose clock was ahead: what is stored since then is sealed later still."""
+    raw = await applied(cluster)
+    cluster.no_slice("app-0")
+    server = await cluster.pod("app-1", INTERNAL_KEY=pod.key)
+    server.start()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.admin_port}") as admin:
+        other = seal(document(99, entry("gone", "https://gone.example")), pod.key, at=int(time.time()) + 3_600)
+        await server.ready()
+        assert (await admin.put("/internal/configuration", content=other)).status_code == 200
+
+        async def is_ours() -> bool:
+            found = (await admin.get("/internal/configuration")).json()
+            return bool(found["origin"] != "origin" and found["subscriptions"] == 1 and found["sequence"] < 99)
+
+        await eventually(is_ours, 30)
+    raw["spec"]["suspend"] = True
+    cluster.api.apply(raw)
+    await cluster.says(raw, "Ready", "Suspended")
 
 
 async def test_a_pod_with_another_key_says_so(cluster: Cluster) -> None:

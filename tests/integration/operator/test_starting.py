@@ -2,7 +2,7 @@
 
 import signal
 import time
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -103,6 +103,39 @@ async def test_the_internal_key_can_be_replaced(cluster: Cluster, pod: FakePod) 
     assert pod.document is not None
     (line,) = pod.document.entries
     assert b"no such thing" not in line
+
+
+@pytest.mark.parametrize("damaged", ["chunk", "manifest"])
+async def test_where_what_is_stored_was_damaged_the_other_set_is_what_was_good(
+    cluster: Cluster, pod: FakePod, damaged: str
+) -> None:
+    """By anyone's hand, while a new generation does not hold: the subscription stays as it was last."""
+    raw = subscription("orders")
+    async with leading(cluster, pod.key):
+        cluster.api.apply(raw)
+        await cluster.ready(raw)
+        cluster.api.apply(subscription("more"))  # so that both sets hold the other one
+        await cluster.ready(subscription("more"))
+    assert pod.document is not None
+    sequence = pod.document.sequence
+    name = {"metadata": {"name": f"{RELEASE}-configuration", "namespace": NAMESPACE}}
+    manifest = cluster.api.get(secret() | name)
+    assert manifest is not None
+    if damaged == "manifest":
+        cluster.api.delete(secret() | name)
+    else:
+        name["metadata"]["name"] += f"-{b64decode(manifest['data']['set']).decode()}-0"
+        chunk = cluster.api.get(secret() | name)
+        assert chunk is not None
+        cluster.api.apply(chunk | {"data": {**chunk["data"], "content": "eA=="}})
+    raw["spec"]["events"]["filter"] = "no such thing"
+    cluster.api.apply(raw)
+
+    async with leading(cluster, pod.key):
+        await cluster.says(raw, "Accepted", "InvalidFilter")
+
+    assert pod.document.sequence > sequence
+    assert len(pod.document.entries) == 2
 
 
 @asynccontextmanager

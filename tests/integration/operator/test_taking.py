@@ -1,12 +1,14 @@
 """Which objects the operator takes: of which namespaces and dispatchers, with which Secrets, and as many as fit."""
 
 import random
+from base64 import b64encode
 from typing import Any
 
 import pytest
 
 from hookcast_core import chunks
-from hookcast_operator import operating
+from hookcast_operator import operating, store
+from tests.integration.operator.conftest import applied
 from tests.support.app import eventually
 from tests.support.cluster import Cluster
 from tests.support.fake_pod import FakePod
@@ -101,13 +103,39 @@ async def test_another_dispatcher_s_objects_are_left_alone(
     assert sizes(pod) == 0
 
 
-@pytest.mark.usefixtures("inside")
-async def test_past_the_ceiling_the_newest_are_left_out(
-    cluster: Cluster, pod: FakePod, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(params=["packed", "unpacked"])
+def ceiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little room, as stored or as pods unpack it."""
+    if request.param == "unpacked":
+        monkeypatch.setattr(store, "MAX_BYTES", 20_000)
+    else:
+        monkeypatch.setattr(chunks, "MAX_CHUNKS", 1)
+        monkeypatch.setattr(chunks, "CHUNK_BYTES", 20_000)
+
+
+@pytest.mark.usefixtures("ceiling", "inside")
+async def test_past_the_ceiling_an_edit_displaces_nobody(cluster: Cluster, pod: FakePod) -> None:
+    """An object that grows over it stays as it was, and is told so; the newer ones keep their place."""
+    text = b64encode(random.Random(1).randbytes(24_000)).decode()  # noqa: S311  content that does not pack
+    headers = [{"name": f"X-{number}", "value": text[4_000 * number :][:4_000]} for number in range(8)]
+    oldest = await applied(cluster, "oldest", endpoint={"url": "https://shop.example/", "headers": headers[:1]})
+    newer = await applied(cluster, "newer", endpoint={"url": "https://shop.example/", "headers": headers[1:2]})
+    oldest["spec"]["endpoint"]["headers"] = headers
+
+    cluster.api.apply(oldest)
+
+    await cluster.says(oldest, "Accepted", "CapacityExceeded", status="False")
+    assert cluster.conditions(oldest)["Programmed"]["message"].endswith("generation 1 stays in force")
+    assert cluster.conditions(newer)["Ready"]["status"] == "True"
+    assert sizes(pod) == 2
+    oldest["spec"]["endpoint"]["headers"] = headers[2:3]
+    cluster.api.apply(oldest)
+    await cluster.ready(oldest)
+
+
+@pytest.mark.usefixtures("ceiling", "inside")
+async def test_past_the_ceiling_the_newest_are_left_out(cluster: Cluster, pod: FakePod) -> None:
     """The oldest fit and are ready; when some go others get their place, as many as there is room for."""
-    monkeypatch.setattr(chunks, "MAX_CHUNKS", 1)
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 20_000)
     noise = random.Random(1)  # noqa: S311  content that does not pack
     raws = [
         subscription(f"s{number:02}", endpoint={"url": f"https://shop.example/{noise.randbytes(size).hex()}"})
