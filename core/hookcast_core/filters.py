@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from hookcast_core.cel_library import cel
 from hookcast_core.errors import HookcastError, InvalidInput, Reason
-from hookcast_core.expressions import Refusal, Shape, check_expression, check_references
+from hookcast_core.expressions import Refusal, Shape, Token, check_expression, check_references
 from hookcast_core.regexes import states
 
 MAX_PATTERN = 130
@@ -23,8 +23,13 @@ TOO_LARGE = (
     "the event's data, or that of all events in its request, is too large for this filter; use fewer conditions, "
     "no data inside macros, and [0-9] or [a-z] rather than \\d or \\w"
 )
+MAX_COMPILATION = 2_000_000
+"""What the regular expressions of one filter may cost to compile, in the same units: 0.05 s at worst."""
 CONVERSION_COST = 3
 """What it costs to convert an event for CEL, for each byte of its data, in the same units."""
+TOO_LARGE_PATTERNS = (
+    "the filter's regular expressions are too large; use fewer repetitions, and [0-9] or [a-z] rather than \\d or \\w"
+)
 _CACHED = 16_384
 _DETAIL = 200
 
@@ -100,7 +105,11 @@ class Filter:
         self._tokens = len(shape.tokens)
         # Each visit of a state is some 7 ns, a quarter of a unit.
         self._states = sum(pattern_states)
-        self._compiles = _compile_cost(shape, pattern_states)
+        self._compiles = sum(
+            _compile_cost(token, count)
+            for (token, is_repeated), count in zip(shape.patterns, pattern_states, strict=True)
+            if is_repeated
+        )
 
     @property
     def fields(self) -> frozenset[str] | None:
@@ -136,13 +145,9 @@ class Filter:
         return cost
 
 
-def _compile_cost(shape: Shape, pattern_states: tuple[int, ...]) -> int:
-    """What the regular expressions inside macros cost per item: the library compiles them anew each time."""
-    return sum(
-        500 + count * (10_000 if _UNICODE_CLASS.search(token.text) else 400)
-        for (token, is_repeated), count in zip(shape.patterns, pattern_states, strict=True)
-        if is_repeated
-    )
+def _compile_cost(token: Token, count: int) -> int:
+    """What a regular expression of so many states costs to compile, which inside a macro is done anew per item."""
+    return 500 + count * (10_000 if _UNICODE_CLASS.search(token.text) else 400)
 
 
 def compile_filter(expression: str, field: str = "events.filter") -> Filter:
@@ -162,12 +167,17 @@ def _compile(expression: str) -> Filter:
         raise _syntax_error(str(error)) from None
     check_references(program.references(), shape.tokens)
     found = []
+    cost = 0
     for token, _ in shape.patterns:
         try:
             found.append(states(_text_of(token.text)))
-            cel.compile(f'"".matches({token.text})').execute()
+            cost += _compile_cost(token, found[-1])
+            if cost <= MAX_COMPILATION:
+                cel.compile(f'"".matches({token.text})').execute()
         except (ValueError, RuntimeError) as error:
             raise Refusal(token.at, _short(_regex_problem(str(error)))) from None
+        if cost > MAX_COMPILATION:
+            raise Refusal(token.at, TOO_LARGE_PATTERNS)
     return Filter(program, shape, tuple(found))
 
 
@@ -182,7 +192,7 @@ def _text_of(literal: str) -> str:
 def _regex_problem(message: str) -> str:
     lines = [line.strip() for line in message.splitlines() if line.strip().startswith("error:")]
     if "exceeds size limit" in message:
-        return "the regular expression is too large; use fewer repetitions, and [0-9] or [a-z] rather than \\d or \\w"
+        return TOO_LARGE_PATTERNS
     return f"not a regular expression: {lines[0].removeprefix('error: ')}" if lines else message
 
 

@@ -152,7 +152,7 @@ def test_an_evaluation_error_says_why(expression: str, message: str) -> None:
         ('type.matches("(")', "1:14: not a regular expression: unclosed group"),
         ('type.matches("a{1000}")', "1:14: the regular expression repeats too much"),
         (r'type.matches("a\x7b1000\x7d")', "1:14: the regular expression repeats too much"),
-        (r'type.matches("\\w{350}")', "1:14: the regular expression is too large"),
+        (r'type.matches("\\w{350}")', "1:14: the filter's regular expressions are too large"),
         ('type.matches("(?x) a")', "1:14: the flag x"),
         (f'type.matches("{"a" * 257}")', "1:14: a regular expression has at most 256"),
     ],
@@ -271,6 +271,16 @@ def test_usual_events_are_far_from_the_limit() -> None:
 def test_regular_expressions_are_written_out(pattern: str, count: int) -> None:
     """Counted repetitions multiply, through groups and classes."""
     assert states(pattern) == count
+
+
+@pytest.mark.parametrize(("part", "most"), [(r"\\w{20}", 9), ("[a-z]{390}", 12)])
+def test_regular_expressions_are_bounded_together(part: str, most: int) -> None:
+    """Each may fit: the first that is too much for all is named. Classes of Unicode's size count for more."""
+    fits, too_many = (" || ".join(f'type.matches("{n}{part}")' for n in range(count)) for count in (most, most + 1))
+    compile_filter(fits)
+
+    with pytest.raises(InvalidInput, match=f"1:{len(fits) + 18}: the filter's regular expressions are too large"):
+        compile_filter(too_many)
 
 
 HOSTILE = {
