@@ -11,12 +11,16 @@ from cryptography.fernet import Fernet
 
 from hookcast_core.signing import generate_secret
 from hookcast_operator.api import Api, Raw, path_of
+from hookcast_operator.bucket import Bucket
 from hookcast_operator.compile import GENERATED_KEY, WantedSecret
 from hookcast_operator.errors import AlreadyExists, ApiRefused, ApiUnavailable, NotFound, NotLeading
 from hookcast_operator.objects import ALLOW_LABEL, GENERATED_FOR, Name, SecretObject, secret_object
 
 IN_FLIGHT = 10
-RETRY_SECONDS = 2.0
+RETRY_SECONDS = (2.0, 5.0, 15.0, 60.0, 120.0)
+"""After the first, second, … failure of the same Secret."""
+RETRY_RATE, RETRY_BURST = 5.0, 20
+"""Attempts again, of all Secrets together: whatever refuses one may refuse a thousand."""
 SCOPES = ("events:write", "subscriptions:write", "read", "realtime:publish", "admin")
 
 _log = structlog.get_logger("hookcast.operator.secrets")
@@ -54,7 +58,7 @@ class SecretMaker:
     """Makes the signing Secrets that compilations want; lives as long as the operator leads, `run` is its one task.
 
     `made` is told each Secret that is there now, `hidden` each that exists and may not be used, `failed` the UID of
-    each object whose Secret could not be made so far.
+    each object whose Secret could not be made so far; `problems` says why.
     """
 
     def __init__(
@@ -75,6 +79,9 @@ class SecretMaker:
         self._making: set[Name] = set()
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._retries = Bucket(RETRY_RATE, RETRY_BURST)
+        self.problems: dict[Name, str] = {}
+        """Why a Secret could not be made, in the words of whoever refused it."""
 
     def want(self, wanted: Iterable[WantedSecret]) -> None:
         """Takes what the newest compilation wants, all of it."""
@@ -92,18 +99,25 @@ class SecretMaker:
                     group.create_task(self._make(name), name=f"secret {'/'.join(name)}")
 
     async def _make(self, name: Name) -> None:
+        failures = 0
         try:
             while (wanted := self._wanted.get(name)) is not None:
                 async with self._slots:
-                    is_done = await self._try(name, wanted)
-                if is_done:
+                    problem = await self._try(name, wanted)
+                if problem is None:
                     return
+                _log.warning("signing secret not made", secret="/".join(name), problem=problem)
+                self.problems[name] = problem
                 self._failed(wanted.owner.uid)
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                await self._retries.wait()
+                failures += 1
         finally:
             self._making.discard(name)
+            self.problems.pop(name, None)
 
-    async def _try(self, name: Name, wanted: WantedSecret) -> bool:
+    async def _try(self, name: Name, wanted: WantedSecret) -> str | None:
+        """None if there is nothing more to do, else what is in the way."""
         try:
             self._may_write()
             try:
@@ -114,13 +128,9 @@ class SecretMaker:
                     self._made(found)
                 else:
                     self._hidden(name)
-        except (ApiUnavailable, NotLeading, NotFound) as error:
-            _log.warning("signing secret not made", secret="/".join(name), problem=str(error))
-            return False
-        except ApiRefused as error:  # such as a namespace that is being deleted, or a quota
-            _log.error("signing secret refused", secret="/".join(name), problem=str(error))
-            return False
-        return True
+        except (ApiUnavailable, ApiRefused, NotLeading) as error:  # such as a quota, or a namespace that is going
+            return str(error)
+        return None
 
 
 def _body(wanted: WantedSecret) -> Raw:

@@ -4,6 +4,7 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
@@ -13,7 +14,7 @@ from hookcast_core.egress import EgressPolicy
 from hookcast_core.sealing import Sealer
 from hookcast_operator import handlers
 from hookcast_operator.api import Api, Raw, path_of, persist
-from hookcast_operator.compile import Compiler
+from hookcast_operator.compile import PENDING, Compiler, Judgement, Refusal
 from hookcast_operator.conditions import Facts, condition
 from hookcast_operator.errors import ApiRefused, ApiUnavailable, NotFound
 from hookcast_operator.events import EventPoster
@@ -183,13 +184,22 @@ class Operator:
         if found is None or judgement is None or found.identity.generation != judgement.identity.generation:
             return None  # judged soon
         facts = Facts(
-            judgement=judgement,
+            judgement=self._with_problem(judgement),
             line_sequence=self._ledger.line_sequence(judgement),
             pods=self._pusher.states,
             report=self._wellbeing.get(uid),
             configuration_sequence=self._ledger.configuration_sequence(judgement, found.status),
         )
         return Known(found, facts)
+
+    def _with_problem(self, judgement: Judgement) -> Judgement:
+        """Says of a signing Secret that is to be made why it is not."""
+        wanted = judgement.wants_secret
+        problem = self._maker.problems.get((wanted.owner.namespace, wanted.name)) if wanted else None
+        if wanted is None or problem is None:
+            return judgement
+        message = f"spec.signing.keys: the Secret {wanted.name} cannot be generated: {problem}"
+        return replace(judgement, resolved=Refusal(PENDING, message))
 
     def _written(self, found: CustomObject, answer: Raw) -> None:
         self._observed.objects.wrote(custom_object(found.identity.kind, answer))

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hookcast_operator import operating, watches
+from hookcast_operator import generated, operating, watches
 from tests.integration.operator.conftest import Inside, applied, carries_suspended
 from tests.support.app import eventually
 from tests.support.cluster import NAMESPACE, RELEASE, Cluster
@@ -131,6 +131,35 @@ async def test_every_write_is_refused_for_a_while(cluster: Cluster, pod: FakePod
     await cluster.says(raw, "Ready", "Suspended")
     assert carries_suspended(pod)
     assert len(cluster.writes(before)) < 40, "it waits longer each time"
+
+
+async def test_a_signing_secret_that_is_refused_is_told_and_not_asked_for_all_the_time(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a quota: in the API server's words; of many together, only so many attempts are made."""
+    monkeypatch.setattr(generated, "RETRY_SECONDS", (0.01,))
+    cluster.api.rules.append(lambda call: Fault(code=403) if refused(call) else None)
+    raws = [subscription(f"s{number}", signing={}) for number in range(30)]
+    before, began = len(cluster.api.calls), time.monotonic()
+
+    def attempts() -> int:
+        return sum(map(refused, cluster.api.calls[before:]))
+
+    for raw in raws:
+        cluster.api.apply(raw)
+    await eventually(lambda: attempts() >= len(raws) + generated.RETRY_BURST + 2)
+
+    most = len(raws) + generated.RETRY_BURST + generated.RETRY_RATE * (time.monotonic() - began) + 1
+    assert attempts() <= most
+    condition = await cluster.says(raws[0], "ResolvedRefs", "Pending")
+    assert condition["message"].startswith("spec.signing.keys: the Secret s0-webhook-secret cannot be generated: 403")
+    cluster.api.rules.clear()
+    for raw in raws:
+        await cluster.ready(raw)
+
+
+def refused(call: Call) -> bool:
+    return call.verb == "POST" and call.path.endswith("/namespaces/shop/secrets")
 
 
 async def test_a_status_is_not_written_to_another_object_of_the_name(cluster: Cluster, pod: FakePod) -> None:
