@@ -68,12 +68,14 @@ class StatusWriter:
         self._wake = asyncio.Event()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         self._bucket = Bucket(RATE, BURST)
+        self._waiting: dict[str, asyncio.Task[None]] = {}
+        """Writes that wait for the bucket; a new generation's takes the place of an older one's."""
         self._writing: set[str] = set()
 
     @property
     def queue(self) -> int:
         """Objects whose status is still to be looked at or written."""
-        return len(self._due) + len(self._writing)
+        return len(self._due) + len(self._waiting) + len(self._writing)
 
     def fresh(self, uids: Iterable[str]) -> None:
         """Lines that were just stored: looked at when every pod has them, or after a while without that."""
@@ -111,11 +113,17 @@ class StatusWriter:
         due = [uid for uid, at in self._due.items() if at <= now and uid not in self._writing]
         due.sort(key=lambda uid: uid not in self._fresh)
         for number, uid in enumerate(due, 1):
+            if uid in self._writing:  # by now
+                continue
             del self._due[uid]
             change = self._change(uid)
-            if change is not None:
+            if change is not None and change.is_new:
+                if waiting := self._waiting.pop(uid, None):
+                    waiting.cancel()
                 self._writing.add(uid)
-                group.create_task(self._write(uid, is_new=change.is_new), name=f"status of {uid}")
+                group.create_task(self._write(uid), name=f"status of {uid}")
+            elif change is not None and uid not in self._waiting:
+                self._waiting[uid] = group.create_task(self._write_later(uid), name=f"status of {uid}")
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
 
@@ -137,11 +145,15 @@ class StatusWriter:
             self._fresh.discard(uid)
         return _Change(known.found, patch, is_new) if patch else None
 
-    async def _write(self, uid: str, *, is_new: bool) -> None:
+    async def _write_later(self, uid: str) -> None:
+        await self._bucket.wait()
+        del self._waiting[uid]
+        self._writing.add(uid)
+        await self._write(uid)
+
+    async def _write(self, uid: str) -> None:
         again: float | None = None
         try:
-            if not is_new:
-                await self._bucket.wait()
             async with self._slots:
                 await self._turn()
                 change = self._change(uid)  # what was waited for may have changed what is to be said
