@@ -41,7 +41,8 @@ class Judgement:
     """What a compilation found of one object.
 
     `line` is what the configuration holds of it, and `carries` the generation that the line is of: an older one while
-    the newest does not hold, None while there was never a good one. `missing` are Secrets that were looked for in vain.
+    the newest does not hold, None while there was never a good one. `missing` are Secrets that were looked for in vain,
+    `hidden` those of them that were known to be there, but not to be used.
     """
 
     identity: Identity
@@ -55,6 +56,7 @@ class Judgement:
     signing_secret: str | None = None
     wants_secret: "WantedSecret | None" = None
     missing: frozenset[Name] = frozenset()
+    hidden: frozenset[Name] = frozenset()
 
     @property
     def holds(self) -> bool:
@@ -63,8 +65,14 @@ class Judgement:
 
     def refused(self, refusal: Refusal, line: bytes | None) -> "Judgement":
         """As it is where the generation cannot be taken for another's sake, and `line` stays in force."""
-        return Judgement(
-            self.identity, refusal, self.resolved, line, _generation(line), self.suspended, missing=self.missing
+        return replace(
+            self,
+            accepted=refusal,
+            line=line,
+            carries=_generation(line),
+            endpoint=None,
+            path=None,
+            signing_secret=None,
         )
 
 
@@ -188,7 +196,9 @@ class Compiler:
 
     def _judge(self, found: CustomObject, world: World) -> tuple[_Inputs, Judgement]:
         secrets = _Secrets(found.identity.namespace, world, every=self._every_secret)
-        judgement = replace(self._judged(found, world, secrets), missing=secrets.missing)
+        judgement = self._judged(found, world, secrets)
+        missing = secrets.missing
+        judgement = replace(judgement, missing=missing, hidden=missing.intersection(world.hidden))
         return self._inputs(found, world, sorted(secrets.read)), judgement
 
     def _judged(self, found: CustomObject, world: World, secrets: "_Secrets") -> Judgement:

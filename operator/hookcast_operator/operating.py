@@ -16,13 +16,14 @@ from hookcast_operator import handlers
 from hookcast_operator.api import Api, Raw, path_of, persist
 from hookcast_operator.compile import PENDING, Compiler, Judgement, Refusal
 from hookcast_operator.conditions import Facts, condition
-from hookcast_operator.errors import ApiRefused, ApiUnavailable, NotFound
+from hookcast_operator.errors import ApiRefused, ApiUnavailable
 from hookcast_operator.events import EventPoster
 from hookcast_operator.generated import SecretMaker
 from hookcast_operator.health import Health
 from hookcast_operator.lease import Lease
 from hookcast_operator.ledger import Ledger
 from hookcast_operator.metrics import Metrics
+from hookcast_operator.missed import MissedSecrets
 from hookcast_operator.news import News
 from hookcast_operator.objects import CustomObject, Identity, Name, custom_object
 from hookcast_operator.observed import Observed
@@ -68,9 +69,6 @@ class Operator:
         self._lease = lease
         self._metrics = metrics
         self._resync = asyncio.Event()
-        self._missed: set[Name] = set()
-        self._looked_for: set[Name] = set()
-        self._look = asyncio.Event()
         self._wellbeing = Wellbeing()
         self._events = EventPoster(api, instance=settings.pod_name, on_told=metrics.told)
         self._observed = Observed(
@@ -108,6 +106,7 @@ class Operator:
             hidden=self._hide,
             failed=lambda uid: self._statuses.look([uid]),
         )
+        self._missed = MissedSecrets(api, found=self._hide, absent=self._show, looked=self._looked_for)
         self._ledger = Ledger()
         self._health = health
 
@@ -125,7 +124,7 @@ class Operator:
                     "pods": self._follow_pods(),
                     "statuses": self._statuses.run(),
                     "signing secrets": self._maker.run(),
-                    "missed secrets": self._look_for_missed(),
+                    "missed secrets": self._missed.run(),
                     "events": self._events.run(),
                     "resync": self._keep_listing(),
                     "kopf": handlers.watch(self._settings, self._api, self._observed, started),
@@ -183,6 +182,8 @@ class Operator:
         found, judgement = self._observed.objects.objects.get(uid), self._reconciler.judgements.get(uid)
         if found is None or judgement is None or found.identity.generation != judgement.identity.generation:
             return None  # judged soon
+        if not self._knows_missed(judgement):
+            return None  # else a Secret that only lacks its label would be said not to be there
         facts = Facts(
             judgement=self._with_problem(judgement),
             line_sequence=self._ledger.line_sequence(judgement),
@@ -191,6 +192,13 @@ class Operator:
             configuration_sequence=self._ledger.configuration_sequence(judgement, found.status),
         )
         return Known(found, facts)
+
+    def _knows_missed(self, judgement: Judgement) -> bool:
+        """Whether every Secret that it missed was looked for, and it was made with what was found."""
+        if judgement.resolved is None or self._settings.takes_every_secret:
+            return True
+        is_current = judgement.hidden == judgement.missing & self._reconciler.hidden
+        return is_current and self._missed.knows(judgement.missing)
 
     def _with_problem(self, judgement: Judgement) -> Judgement:
         """Says of a signing Secret that is to be made why it is not."""
@@ -214,9 +222,13 @@ class Operator:
             self._reconciler.changed()
 
     def _miss(self, names: Iterable[Name]) -> None:
-        self._missed = set(names) - self._looked_for
-        if self._missed and not self._settings.takes_every_secret:
-            self._look.set()
+        if not self._settings.takes_every_secret:  # else it would be seen
+            self._missed.want(names)
+
+    def _looked_for(self, name: Name) -> None:
+        if name not in self._reconciler.hidden:  # else what refers to it is judged anew
+            judgements = self._reconciler.judgements
+            self._statuses.look([uid for uid, judged in judgements.items() if name in judged.missing])
 
     # Tasks
 
@@ -238,22 +250,6 @@ class Operator:
         slices = await self._api.list(collection, **query)
         self._pusher.pods_are(pods_of(slices, self._settings.app_admin_port_name))
 
-    async def _look_for_missed(self) -> None:
-        """Whether a Secret that is missed exists without the label: only its metadata is read."""
-        while True:
-            await self._look.wait()
-            self._look.clear()
-            for name in self._missed - self._looked_for:
-                try:
-                    await self._api.metadata(path_of("v1", "secrets", *name))
-                    self._looked_for.add(name)
-                    self._hide(name)
-                except NotFound:
-                    self._looked_for.add(name)
-                    self._show(name)
-                except (ApiUnavailable, ApiRefused) as error:
-                    _log.warning("cannot look for a secret", secret="/".join(name), problem=str(error))
-
     async def _keep_listing(self) -> None:
         """A list now and then, and whenever a watch may have missed something: what it lacks is gone."""
         while True:
@@ -266,7 +262,6 @@ class Operator:
                 self._resync.set()
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            self._looked_for.clear()
             self._reconciler.verify()
             self._statuses.look(list(self._reconciler.judgements))
             self._tell_unserved()

@@ -138,6 +138,24 @@ async def test_where_what_is_stored_was_damaged_the_other_set_is_what_was_good(
     assert len(pod.document.entries) == 2
 
 
+async def test_a_secret_that_lacks_its_label_is_never_said_to_be_missing(cluster: Cluster, pod: FakePod) -> None:
+    """Not at first, and not by an operator that starts; when it goes or comes, that is told within seconds."""
+    unlabelled = secret("plain", allowed=False)
+    cluster.api.apply(unlabelled)
+    raw = subscription(signing={"keys": [{"secretRef": {"name": "plain", "key": "secret"}}]})
+    async with leading(cluster, pod.key):
+        cluster.api.apply(raw)
+        await cluster.says(raw, "ResolvedRefs", "SecretNotAllowed")
+    async with leading(cluster, pod.key):
+        await cluster.quiet()
+        assert not any(b"SecretNotFound" in call.body for call in cluster.api.calls)
+
+        cluster.api.delete(unlabelled)
+        await cluster.says(raw, "ResolvedRefs", "SecretNotFound")
+        cluster.api.apply(unlabelled)
+        await cluster.says(raw, "ResolvedRefs", "SecretNotAllowed")
+
+
 @asynccontextmanager
 async def leading(cluster: Cluster, keys: str) -> AsyncIterator[None]:
     """An operator that has these internal keys."""
