@@ -1,5 +1,6 @@
 """What the chart knows of the app's settings is true."""
 
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,6 +33,21 @@ def test_lists_are_those_that_the_app_splits_at_commas() -> None:
     }
 
     assert set(known()["lists"]) == lists
+
+
+def test_what_the_image_sets_is_put_into_the_environment() -> None:
+    """There it wins over the files that other settings are mounted as."""
+    image = (CHART.parents[1] / "Dockerfile").read_text(encoding="utf-8")
+
+    assert known()["environment"] == sorted(re.findall(r"HOOKCAST_(\w+)=", image))
+
+
+def test_a_file_is_refused_for_what_the_chart_or_the_image_sets() -> None:
+    """It would be accepted, and have no effect."""
+    chart = re.findall(r"- name: HOOKCAST_(\w+)\n", (CHART / "templates" / "_helpers.tpl").read_text(encoding="utf-8"))
+    settings = {name for name in chart if name.lower() in Settings.model_fields}
+
+    assert known()["not_from_file"].keys() >= {*settings, *known()["environment"]}
 
 
 def test_secrets_are_refused() -> None:

@@ -86,10 +86,17 @@ labels:
 {{ include "hookcast.fullname" . }}-test.{{ .Release.Namespace }}.svc:8080
 {{- end -}}
 
+{{/* Whether a setting has to be in the environment: the image's has it, or it names a file, which is looked for there
+     alone. (list root name) */}}
+{{- define "hookcast.isEnvironment" -}}
+{{- $known := (first .).Files.Get "files/settings.yaml" | fromYaml -}}
+{{- if or (has (last .) $known.environment) (hasSuffix "_FILE" (last .)) }}true{{ end -}}
+{{- end -}}
+
 {{/* The settings' ConfigMap data. */}}
 {{- define "hookcast.settings" -}}
 {{- range $name, $value := omit .Values.settings "EGRESS_ALLOW" }}
-{{- if not (kindIs "invalid" $value) }}
+{{- if not (or (kindIs "invalid" $value) (include "hookcast.isEnvironment" (list $ $name))) }}
 HOOKCAST_{{ $name }}: {{ include "hookcast.setting" (list $ $name $value) | quote }}
 {{- end }}
 {{- end }}
@@ -164,6 +171,12 @@ env:
   {{- if $root.Values.operator.enabled }}
   - name: HOOKCAST_CONFIGURATION_DIR
     value: /etc/hookcast/configuration
+  {{- end }}
+  {{- range $name, $value := $root.Values.settings }}
+  {{- if and (not (kindIs "invalid" $value)) (include "hookcast.isEnvironment" (list $root $name)) }}
+  - name: HOOKCAST_{{ $name }}
+    value: {{ include "hookcast.setting" (list $root $name $value) | quote }}
+  {{- end }}
   {{- end }}
   {{- with $root.Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
