@@ -7,8 +7,11 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from hookcast_app.delivery.outcome import Dead, after_attempt
 from hookcast_app.observability import Metrics
+from hookcast_app.outgoing import Answer, AttemptFailed
 from hookcast_core.errors import Reason
+from hookcast_core.subscription import Retry
 
 
 async def scrape(metrics: Metrics, accept: str = "") -> httpx.Response:
@@ -55,6 +58,22 @@ def test_events_and_attempts_are_counted_by_outcome_and_reason() -> None:
     assert value(metrics, "delivery_attempt_seconds_count") == 2
     assert value(metrics, "loop_lag_seconds_sum") == 0.5
     assert value(metrics, "redis_seconds_count") == 1
+
+
+def test_what_there_are_alerts_on_begins_at_zero() -> None:
+    """Prometheus counts no increase up to the first value that it sees: the first dead letters would be missed."""
+    retry = Retry(schedule=())
+    results: list[Answer | AttemptFailed] = [AttemptFailed(reason, "") for reason in Reason]
+    results += [Answer(status, None, b"", 1.0) for status in range(100, 600)]
+    outcomes = [after_attempt(1, result, retry, 0, lambda: 0.5) for result in results]
+
+    metrics = Metrics()
+
+    reasons = {outcome.reason for outcome in outcomes if isinstance(outcome, Dead)}
+    dead = {reason: value(metrics, "delivery_attempts_total", outcome="dead", reason=reason) for reason in reasons}
+    assert len(dead) > 1
+    assert set(dead.values()) == {0}
+    assert value(metrics, "events_total", result="refused", reason=Reason.UNAVAILABLE) == 0
 
 
 def test_numbers_kept_elsewhere_are_read_at_each_scrape() -> None:

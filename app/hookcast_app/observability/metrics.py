@@ -14,6 +14,8 @@ from hookcast_core.errors import Reason
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ATTEMPT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30)
+_DEAD = (Reason.ATTEMPTS_EXHAUSTED, Reason.BAD_STATUS, Reason.EGRESS_DENIED, Reason.GONE)
+"""Why an attempt can be the last one: what `delivery.outcome` gives with Dead."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 Value = Callable[[], float]
@@ -35,6 +37,10 @@ class Metrics:
         self._attempt_seconds = self._histogram("delivery_attempt_seconds", "Duration of attempts.", _ATTEMPT)
         self._lag = self._histogram("loop_lag_seconds", "How late the event loop ran a timer.", _FAST)
         self._redis = self._histogram("redis_seconds", "Round trip of a write to Redis.", _FAST)
+        # What there are alerts on begins at 0: Prometheus takes the first value that it sees as no increase.
+        self._events.labels("refused", Reason.UNAVAILABLE)
+        for reason in _DEAD:
+            self._attempts.labels("dead", reason)
         # labels() costs a microsecond and takes a lock; each combination is looked up once.
         self._event_children: dict[tuple[str, Reason | None], Counter] = {}
         self._attempt_children: dict[tuple[str, Reason | None], Counter] = {}
