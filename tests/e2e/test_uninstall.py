@@ -9,6 +9,7 @@ from tests.e2e.cluster import Cluster, Object, Receiver, Release, body_of, until
 pytestmark = pytest.mark.timeout(600)
 
 DEFINITIONS = ("webhooksubscriptions.hookcast.dev", "webhooksources.hookcast.dev")
+ROLES = ("hookcast-view", "hookcast-edit")
 SMALL: Object = {"resources": {"requests": {"cpu": "20m"}}, "operator": {"resources": {"requests": {"cpu": "20m"}}}}
 
 
@@ -24,6 +25,7 @@ def what_lasts(release: Release, subscription: str) -> Object:
     return {
         "uids": [uid(cluster, kind, name, namespace) for kind, name in found],
         "definitions": [uid(cluster, "crd", name, namespace) for name in DEFINITIONS],
+        "roles": [uid(cluster, "clusterrole", name, namespace) for name in ROLES],
         "signing": cluster.decoded(signing, namespace),
         "keys": release.keys,
         "spec": cluster.get("whsub", subscription, namespace)["spec"],
@@ -59,7 +61,7 @@ def nothing_runs(release: Release) -> bool:
 
 
 def test_a_reinstallation_finds_what_an_uninstallation_kept(release: Release, receiver: Receiver) -> None:
-    """Definitions, objects, the claim with what waits, keys, signing Secrets: all stay, and are used again."""
+    """Definitions and their roles, objects, the claim with what waits, keys, signing Secrets: all are used again."""
     event = waiting(release, receiver, "kept")
     before = what_lasts(release, "kept")
 
