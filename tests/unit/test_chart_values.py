@@ -52,3 +52,21 @@ def test_every_value_of_the_schema_has_a_default() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 
     assert list(undefined(values, schema())) == []
+
+
+def optional(values: Mapping[str, Any], part: dict[str, Any], path: str = "") -> Iterator[str]:
+    """Properties that have a default and are not required, but for those that Kubernetes or a parent chart gives."""
+    for name, inner in part["properties"].items():
+        if name not in part.get("required", ()):
+            yield f"{path}{name}"
+        definition = inner.get("$ref", f"/{name}").rsplit("/", 1)[1]
+        whole = schema()["definitions"].get(definition, inner)
+        if values[name] and "properties" in whole and definition not in {"global", "probe", "resources"}:
+            yield from optional(values[name], whole, f"{path}{name}.")
+
+
+def test_null_is_refused() -> None:
+    """Helm takes null as the wish to remove a default: a section's protection would be gone, or a template fail."""
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+
+    assert list(optional(values, schema())) == []
