@@ -29,12 +29,16 @@ def objects(part: Any, name: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
             yield from objects(inner, name if key in {"items", "properties", "definitions"} else key)
 
 
+PARENT = "enabled"
+"""A chart that contains this one may leave it out by it; nothing here asks for it, so it is no value of this chart."""
+
+
 def undefined(values: Mapping[str, Any], part: dict[str, Any], path: str = "") -> Iterator[str]:
     """Properties of the schema that have no default, but for those of what is empty by default."""
     for name, inner in part["properties"].items():
-        if name not in values:
+        if name not in values and f"{path}{name}" != PARENT:
             yield f"{path}{name}"
-        elif values[name] and "properties" in inner:
+        elif values.get(name) and "properties" in inner:
             yield from undefined(values[name], inner, f"{path}{name}.")
 
 
@@ -57,11 +61,11 @@ def test_every_value_of_the_schema_has_a_default() -> None:
 def optional(values: Mapping[str, Any], part: dict[str, Any], path: str = "") -> Iterator[str]:
     """Properties that have a default and are not required, but for those that Kubernetes or a parent chart gives."""
     for name, inner in part["properties"].items():
-        if name not in part.get("required", ()):
+        if name not in part.get("required", ()) and f"{path}{name}" != PARENT:
             yield f"{path}{name}"
         definition = inner.get("$ref", f"/{name}").rsplit("/", 1)[1]
         whole = schema()["definitions"].get(definition, inner)
-        if values[name] and "properties" in whole and definition not in {"global", "probe", "resources"}:
+        if values.get(name) and "properties" in whole and definition not in {"global", "probe", "resources"}:
             yield from optional(values[name], whole, f"{path}{name}.")
 
 

@@ -20,35 +20,34 @@
 {{- define "hookcast.selector" -}}
 {{- $root := first . -}}
 app.kubernetes.io/name: hookcast
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ last . }}
 {{- end -}}
 
 {{/* What finds every pod that has an admin port for the operator: app and dispatcher. */}}
 {{- define "hookcast.adminSelector" -}}
 app.kubernetes.io/name: hookcast
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 hookcast.dev/takes-configuration: "true"
 {{- end -}}
 
-{{/* The metadata of an object without its name: (list root component) or (list root component annotations).
-     Labels come last, so that a template can add some. */}}
+{{/* The metadata of an object without its name: (list root component), then annotations and labels of its own. What finds
+     pods cannot be given otherwise (checks.yaml); every other label can. */}}
 {{- define "hookcast.metadata" -}}
 {{- $root := first . -}}
-{{- $annotations := merge (dict) ((gt (len .) 2) | ternary (last .) dict) $root.Values.annotations -}}
-{{- with $annotations -}}
+{{- $own := concat . (list dict dict) -}}
+{{- with merge (dict) (index $own 2) $root.Values.annotations -}}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{ end -}}
+{{- $standard := dict
+  "app.kubernetes.io/version" $root.Chart.AppVersion
+  "app.kubernetes.io/part-of" "hookcast"
+  "app.kubernetes.io/managed-by" $root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_")
+-}}
 labels:
-  {{- include "hookcast.selector" (list $root (index . 1)) | nindent 2 }}
-  app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-  app.kubernetes.io/part-of: hookcast
-  app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-  helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
-  {{- with $root.Values.labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- merge (include "hookcast.selector" (list $root (index . 1)) | fromYaml) (index $own 3) $root.Values.labels $standard | toYaml | nindent 2 }}
 {{- end -}}
 
 {{/* (list root image) */}}
@@ -280,11 +279,9 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    checksum/settings: {{ include "hookcast.settings" $root | sha256sum }}
-    kubectl.kubernetes.io/default-container: {{ .component }}
-    {{- with merge (dict) $values.podAnnotations $values.annotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- $checksum := dict "checksum/settings" (include "hookcast.settings" $root | sha256sum) }}
+    {{- $container := dict "kubectl.kubernetes.io/default-container" .component }}
+    {{- merge $checksum $values.podAnnotations $values.annotations $container | toYaml | nindent 4 }}
 spec:
   serviceAccountName: {{ include "hookcast.fullname" $root }}
   automountServiceAccountToken: false
