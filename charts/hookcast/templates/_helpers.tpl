@@ -242,7 +242,7 @@ topologySpreadConstraints:
 {{- $root := first . -}}
 {{- $part := last . -}}
 {{- with $part.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $part.nodeSelector }}
 nodeSelector:
@@ -283,7 +283,7 @@ metadata:
     {{- $container := dict "kubectl.kubernetes.io/default-container" .component }}
     {{- merge $checksum $values.podAnnotations $values.annotations $container | toYaml | nindent 4 }}
 spec:
-  serviceAccountName: {{ include "hookcast.fullname" $root }}
+  serviceAccountName: {{ include "hookcast.fullname" $root | quote }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ include "hookcast.graceSeconds" $root }}
@@ -356,14 +356,14 @@ spec:
         name: {{ include "hookcast.fullname" $root }}-settings
     - name: keys
       secret:
-        secretName: {{ include "hookcast.keysSecret" $root }}
+        secretName: {{ include "hookcast.keysSecret" $root | quote }}
     {{- with $values.redis.existingSecret }}
     {{- if .name }}
     - name: redis-url
       secret:
-        secretName: {{ .name }}
+        secretName: {{ .name | quote }}
         items:
-          - {key: {{ .key }}, path: url}
+          - {key: {{ .key | quote }}, path: url}
     {{- end }}
     {{- end }}
     {{- if $values.operator.enabled }}
@@ -377,7 +377,7 @@ spec:
     - name: redis
       {{- if $values.redis.persistence.enabled }}
       persistentVolumeClaim:
-        claimName: {{ $values.redis.persistence.existingClaim | default (printf "%s-redis" (include "hookcast.fullname" $root)) }}
+        claimName: {{ $values.redis.persistence.existingClaim | default (printf "%s-redis" (include "hookcast.fullname" $root)) | quote }}
       {{- else }}
       emptyDir: {}
       {{- end }}
@@ -386,9 +386,9 @@ spec:
     {{- if .name }}
     - name: redis-ca
       secret:
-        secretName: {{ .name }}
+        secretName: {{ .name | quote }}
         items:
-          - {key: {{ .key }}, path: ca.crt}
+          - {key: {{ .key | quote }}, path: ca.crt}
     {{- end }}
     {{- end }}
     {{- with $values.extraVolumes }}
