@@ -106,9 +106,12 @@ HOOKCAST_EGRESS_ALLOW: {{ . | quote }}
 
 {{/* Seconds from SIGTERM to the end of draining. */}}
 {{- define "hookcast.drainSeconds" -}}
-{{- $settings := .Values.settings -}}
-{{- $delay := hasKey $settings "DRAIN_DELAY" | ternary (get $settings "DRAIN_DELAY") 5 | toString | float64 -}}
-{{- $drain := hasKey $settings "DRAIN" | ternary (get $settings "DRAIN") 10 | toString | float64 -}}
+{{- $given := dict "DRAIN_DELAY" 5 "DRAIN" 10 -}}
+{{- range $name, $value := pick .Values.settings "DRAIN_DELAY" "DRAIN" -}}
+{{- if not (kindIs "invalid" $value) }}{{ $given = set $given $name $value }}{{ end -}}
+{{- end -}}
+{{- $delay := get $given "DRAIN_DELAY" | toString | float64 -}}
+{{- $drain := get $given "DRAIN" | toString | float64 -}}
 {{- addf $delay $drain .Values.preStopSeconds | ceil | int64 -}}
 {{- end -}}
 
@@ -123,7 +126,7 @@ HOOKCAST_EGRESS_ALLOW: {{ . | quote }}
 {{- $text := toString . -}}
 {{- $units := dict "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "" 1 -}}
 {{- $unit := regexFind "[A-Za-z]*$" $text -}}
-{{- if not (hasKey $units $unit) }}{{ fail (printf "redis.resources.limits.memory: write %q with Ki, Mi, Gi, k, M, G or no unit" $text) }}{{ end -}}
+{{- if not (hasKey $units $unit) }}{{ fail (printf "redis.resources: write %q with Ki, Mi, Gi, k, M, G or no unit" $text) }}{{ end -}}
 {{- mulf (trimSuffix $unit $text | float64) (get $units $unit) | floor | int64 -}}
 {{- end -}}
 
