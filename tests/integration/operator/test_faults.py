@@ -13,7 +13,7 @@ from tests.integration.operator.conftest import Inside, applied, carries_suspend
 from tests.support.app import eventually
 from tests.support.cluster import NAMESPACE, RELEASE, Cluster
 from tests.support.fake_pod import FakePod
-from tests.support.kinds import secret, subscription
+from tests.support.kinds import Raw, secret, subscription
 from tests.support.kubernetes import Call, Fault
 
 pytestmark = pytest.mark.usefixtures("inside")
@@ -196,12 +196,19 @@ async def test_an_answer_that_is_lost_is_found_out(cluster: Cluster, pod: FakePo
     raw = await applied(cluster, signing={})
 
     assert carries(pod, "orders")
-    assert len([one for one in cluster.api.all("events") if one["involvedObject"]["name"] == "orders"]) == 1
+    await eventually(lambda: told(cluster, "orders"))
+    await cluster.quiet()
+    assert len(told(cluster, "orders")) == 1
     made = cluster.api.get(secret("orders-webhook-secret"))
     assert made is not None
     assert pod.document is not None
     assert b64decode(made["data"]["secret"]) in pod.document.entries[0]
     await cluster.says(raw, "Programmed", "Programmed")
+
+
+def told(cluster: Cluster, name: str) -> list[Raw]:
+    """Events about an object."""
+    return [one for one in cluster.api.all("events") if one["involvedObject"]["name"] == name]
 
 
 async def test_stored_configuration_that_was_deleted_is_written_anew(cluster: Cluster, pod: FakePod) -> None:
