@@ -31,6 +31,8 @@ class LineIdentity:
 
     uid: str
     generation: int
+    namespace: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,12 @@ def identify(line: bytes) -> LineIdentity | None:
     """Which object a line is about, or None where even that cannot be read."""
     try:
         value = json.loads(line)
-        uid, generation = value["uid"], value["generation"]
+        uid, generation, namespace, name = (value[key] for key in ("uid", "generation", "namespace", "name"))
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    return LineIdentity(uid, generation) if isinstance(uid, str) and isinstance(generation, int) else None
+    if not isinstance(generation, int) or not all(isinstance(text, str) for text in (uid, namespace, name)):
+        return None
+    return LineIdentity(uid, generation, namespace, name)
 
 
 def parse_entry(line: bytes) -> Entry:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from hookcast_core.configuration import SigningKey
-from hookcast_core.document import encode_line, identify, parse_entry, parse_source
+from hookcast_core.document import Document, encode_line, identify, parse_entry, parse_source
 from hookcast_core.egress import EgressPolicy, parse_url
 from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.resolve import Identity as CoreIdentity
 from hookcast_core.resolve import SecretNotAllowed, resolve, resolve_source
 from hookcast_core.source import parse_webhook_source
 from hookcast_core.subscription import parse_subscription
-from hookcast_operator.objects import CustomObject, Identity, Name, SecretObject, enabled_at
+from hookcast_operator.objects import CustomObject, Identity, Kind, Name, SecretObject, enabled_at
 from hookcast_operator.sharing import Claim, share
 
 GENERATED_KEY = "secret"
@@ -88,12 +88,16 @@ class WantedSecret:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything that a compilation looks at. `hidden` are Secrets that exist and may not be used."""
+    """Everything that a compilation looks at. `hidden` are Secrets that exist and may not be used.
+
+    Of `unlisted` namespaces it is not known which objects they have.
+    """
 
     objects: Mapping[str, CustomObject]
     secrets: Mapping[Name, SecretObject]
     hidden: Collection[Name]
     namespace_is_allowed: Callable[[str], bool]
+    unlisted: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ class Compiler:
         policy: EgressPolicy,
         every_secret: bool,
         generate_in: Collection[str],
-        last_good: Iterable[bytes] = (),
+        stored: Document | None = None,
         on_defect: Callable[[Identity, Exception], None],
     ) -> None:
         self._on_defect = on_defect
@@ -136,7 +140,7 @@ class Compiler:
         self._every_secret = every_secret
         self._generate_in = frozenset(generate_in)
         self._known: dict[str, tuple[_Inputs, Judgement]] = {}
-        self._last_good = {found.uid: line for line in last_good if (found := identify(line)) is not None}
+        self._last_good = {} if stored is None else _judgements_of(stored)
         self._paths: dict[bytes, str | None] = {}
         self._late: dict[str, Judgement] = {}
 
@@ -157,8 +161,10 @@ class Compiler:
             known[uid] = before if before is not None and is_same else self._judge(found, world)
         self._known = known
         judgements = {uid: judged for uid, (_, judged) in known.items()}
+        unlisted = [judged for judged in self._last_good.values() if judged.identity.namespace in world.unlisted]
+        judgements = {judged.identity.uid: judged for judged in unlisted} | judgements
         judgements |= self._late_ones(judgements)
-        self._last_good = {uid: judged.line for uid, judged in judgements.items() if judged.line is not None}
+        self._last_good = {uid: judged for uid, judged in judgements.items() if judged.line is not None}
         read = frozenset(name for inputs, _ in known.values() for name, *_ in inputs.secrets)
         return Compiled(judgements, tuple(foreign), read)
 
@@ -169,7 +175,7 @@ class Compiler:
             key=lambda judged: (judged.identity.created, judged.identity.uid),
         )
         wanted = {judged.identity.uid: judged.line for judged in sources if judged.line is not None}
-        before = {uid: line for uid in wanted if (line := self._last_good.get(uid)) is not None}
+        before = {uid: line for uid in wanted if (line := self._last_good_line(uid)) is not None}
         lines = {*wanted.values(), *before.values()}
         self._paths = {line: self._paths[line] if line in self._paths else _path_of(line) for line in lines}
         owners, late = share(
@@ -186,6 +192,10 @@ class Compiler:
             found[uid] = known if known == refused and known is not None else refused
         self._late = found
         return found
+
+    def _last_good_line(self, uid: str) -> bytes | None:
+        judged = self._last_good.get(uid)
+        return None if judged is None else judged.line
 
     def _inputs(self, found: CustomObject, world: World, names: Iterable[Name]) -> _Inputs:
         identity = found.identity
@@ -209,7 +219,7 @@ class Compiler:
                 Reason.NAMESPACE_NOT_ALLOWED, f"{message}; its installation's allowedNamespaces says which"
             )
             return Judgement(identity, refusal, None, None, None)
-        last_good = self._last_good.get(identity.uid)
+        last_good = self._last_good_line(identity.uid)
         suspended = isinstance(found.spec, dict) and found.spec.get("suspend") is True
         kept = Judgement(identity, None, None, last_good, _generation(last_good), suspended=suspended)
         try:
@@ -298,6 +308,26 @@ class _Secrets:
     def _look(self, name: str) -> SecretObject | None:
         self.read.add((self._namespace, name))
         return self._world.secrets.get((self._namespace, name))
+
+
+def _judgements_of(stored: Document) -> dict[str, Judgement]:
+    """By UID, as good as can be said of what is known by its lines alone."""
+    kinds: tuple[tuple[Kind, tuple[bytes, ...]], ...] = (
+        ("WebhookSubscription", stored.entries),
+        ("WebhookSource", stored.sources),
+    )
+    return {
+        found.uid: Judgement(
+            Identity(kind, found.uid, found.generation, found.namespace, found.name, created=""),
+            None,
+            None,
+            line,
+            found.generation,
+        )
+        for kind, lines in kinds
+        for line in lines
+        if (found := identify(line)) is not None
+    }
 
 
 def _generated_key(found: SecretObject, owner: Identity) -> str:

@@ -1,7 +1,7 @@
 """kopf's side: which streams are watched, and that each event goes to what is observed. Nothing is decided here."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import kopf
@@ -16,15 +16,7 @@ SERVER_SECONDS = 300
 INACTIVITY_SECONDS = 70.0
 """A stream is begun anew after so long without an event or a bookmark, which come every minute."""
 BACKOFFS = (0.1, 0.2, 0.5, 1.0, 2.0)
-
-
-class _Endless:
-    """Back-offs without an end, and none over 2 s: kopf's own reach 21 s and then give up."""
-
-    def __iter__(self) -> Iterator[float]:
-        yield from BACKOFFS
-        while True:
-            yield BACKOFFS[-1]
+"""Before a request of a stream is given up; the stream then begins anew. kopf's own reach 21 s."""
 
 
 async def watch(settings: Settings, api: Api, observed: Observed, started: Callable[[], None]) -> None:
@@ -90,7 +82,7 @@ def _settings(settings: Settings, observed: Observed) -> kopf.OperatorSettings:
         found.watching.label_selectors["", "v1", "secrets"] = observed.secret_labels
     if settings.allowed_namespace_selector:
         found.watching.label_selectors["", "v1", "namespaces"] = settings.allowed_namespace_selector
-    found.networking.error_backoffs = _Endless()
+    found.networking.error_backoffs = BACKOFFS
     found.networking.request_timeout = REQUEST_SECONDS
     found.networking.connect_timeout = CONNECT_SECONDS
     found.scanning.disabled = True

@@ -51,6 +51,11 @@ class CustomObject:
         """What it is kept under."""
         return self.identity.uid
 
+    @property
+    def namespace(self) -> str:
+        """Where it is."""
+        return self.identity.namespace
+
     def compiles_like(self, other: "CustomObject") -> bool:
         """Whether the two differ in their status, labels and the like alone."""
         mine, theirs = self.identity, other.identity

@@ -1,6 +1,6 @@
 """What is known of the cluster: three caches, fed by watches, and set right by whole lists."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
@@ -8,6 +8,7 @@ import structlog
 
 from hookcast_operator.api import Api, path_of
 from hookcast_operator.cache import Cache
+from hookcast_operator.errors import ApiRefused
 from hookcast_operator.objects import (
     ALLOW_LABEL,
     CustomObject,
@@ -25,6 +26,9 @@ from hookcast_operator.status import GROUP, PLURALS
 
 SECRET_FIELDS = "type!=helm.sh/release.v1"  # noqa: S105  a selector
 """Helm keeps whole releases in Secrets, a megabyte each."""
+
+T = TypeVar("T")
+N = TypeVar("N", CustomObject, SecretObject)
 
 _log = structlog.get_logger("hookcast.operator.observed")
 
@@ -46,6 +50,8 @@ class Observed:
         self.objects: Cache[str, CustomObject] = Cache(on_object)
         self.secrets: Cache[Name, SecretObject] = Cache(on_secret)
         self.namespaces: Cache[str, NamespaceObject] = Cache(on_namespace)
+        self.unlisted: frozenset[str] = frozenset()
+        """Namespaces of which objects may be there that are not known."""
 
     @property
     def secret_labels(self) -> str:
@@ -92,35 +98,49 @@ class Observed:
         self.namespaces.gone(found) if event["type"] == "DELETED" else self.namespaces.saw(found)
 
     async def list_all(self, api: Api) -> None:
-        """Lists everything, page by page, and takes the lists whole."""
-        began = self.objects.begin_list()
-        objects = [
-            _read(partial(custom_object, kind), raw)
-            for kind, plural in PLURALS.items()
-            for raw in await self._list(api, GROUP, plural)
-        ]
-        self.objects.listed(began, [found for found in objects if found is not None])
-        began = self.secrets.begin_list()
-        query = {"fieldSelector": SECRET_FIELDS} | ({"labelSelector": labels} if (labels := self.secret_labels) else {})
-        secrets = [_read(secret_object, raw) for raw in await self._list(api, "v1", "secrets", query)]
-        self.secrets.listed(began, [found for found in secrets if found is not None])
+        """Lists everything, page by page, and takes the lists whole.
+
+        Of a namespace that may not be listed, as after it was deleted, what is known stays, if it is one of several.
+        """
+
+        async def objects(namespace: str | None) -> list[CustomObject | None]:
+            return [
+                _read(partial(custom_object, kind), raw)
+                for kind, plural in PLURALS.items()
+                for raw in await api.list(path_of(GROUP, plural, namespace))
+            ]
+
+        async def secrets(namespace: str | None) -> list[SecretObject | None]:
+            labels = self.secret_labels
+            query = {"fieldSelector": SECRET_FIELDS} | ({"labelSelector": labels} if labels else {})
+            return [_read(secret_object, raw) for raw in await api.list(path_of("v1", "secrets", namespace), **query)]
+
+        self.unlisted = await self._list(self.objects, objects)
+        await self._list(self.secrets, secrets)
         if self._settings.allowed_namespace_selector:
             began = self.namespaces.begin_list()
             query = {"labelSelector": self._settings.allowed_namespace_selector}
             raws = await api.list(path_of("v1", "namespaces", None), **query)
             self.namespaces.listed(began, list(map(namespace_object, raws)))
 
-    async def _list(self, api: Api, group: str, plural: str, query: Mapping[str, str] | None = None) -> Sequence[Raw]:
-        found: list[Raw] = []
-        for namespace in self._scopes():
-            found += await api.list(path_of(group, plural, namespace), **(query or {}))
-        return found
-
-    def _scopes(self) -> Iterator[str | None]:
-        yield from self._settings.watch_namespaces or (None,)
-
-
-T = TypeVar("T")
+    async def _list(
+        self, cache: Cache[Any, N], read: Callable[[str | None], Awaitable[list[N | None]]]
+    ) -> frozenset[str]:
+        """Has the cache take what `read` gives of each namespace; those of which it may not."""
+        began = cache.begin_list()
+        found: list[N | None] = []
+        refused = set()
+        for namespace in self._settings.watch_namespaces or (None,):
+            try:
+                found += await read(namespace)
+            except ApiRefused as error:
+                if namespace is None:
+                    raise
+                refused.add(namespace)
+                _log.warning("cannot list; what is known stays", namespace=namespace, problem=str(error))
+        found += [one for one in cache.objects.values() if one.namespace in refused]
+        cache.listed(began, [one for one in found if one is not None])
+        return frozenset(refused)
 
 
 def _read(parse: Callable[[Raw], T], raw: Raw) -> T | None:

@@ -45,6 +45,8 @@ UNSERVED_SECONDS = 60
 UNREACHABLE_SECONDS = 15.0
 """Without an answer of the API server for so long the operator is not ready."""
 RETRY_SECONDS = 1.0
+REFUSED_SECONDS = 15.0
+"""Before what the API server does not allow is asked for again."""
 BETWEEN_SECONDS = 0.1
 """Between two watches of the pods: one that is cut at once must not be a busy loop."""
 
@@ -145,7 +147,7 @@ class Operator:
             policy=EgressPolicy(settings.egress_allow),
             every_secret=settings.takes_every_secret,
             generate_in=settings.generate_secrets_in,
-            last_good=(*document.entries, *document.sources) if document else (),
+            stored=document,
             on_defect=_tell_defect,
         )
         reconciler = self._reconciler = Reconciler(
@@ -260,7 +262,7 @@ class Operator:
             except (ApiUnavailable, ApiRefused) as error:
                 _log.warning("cannot list", problem=str(error))
                 self._resync.set()
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS if isinstance(error, ApiUnavailable) else REFUSED_SECONDS)
                 continue
             self._reconciler.verify()
             self._statuses.look(list(self._reconciler.judgements))

@@ -130,7 +130,11 @@ class Reconciler:
             for namespace in {found.identity.namespace for found in observed.objects.objects.values()}
         }
         world = World(
-            dict(observed.objects.objects), dict(observed.secrets.objects), frozenset(self.hidden), allowed.__getitem__
+            dict(observed.objects.objects),
+            dict(observed.secrets.objects),
+            frozenset(self.hidden),
+            allowed.__getitem__,
+            observed.unlisted,
         )
         # Off the loop: one filter may cost tenths of a second, and pods and probes wait for no compilation.
         compiled = await asyncio.to_thread(self._compiler.compile, world)

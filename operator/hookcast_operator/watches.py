@@ -19,6 +19,8 @@ SILENT_SECONDS = 75.0
 """A live stream has an event or a bookmark within a minute."""
 BROKEN_SECONDS = 1.0
 """Before a stream that was refused begins anew."""
+FORBIDDEN_SECONDS = (1.0, 2.0, 5.0, 15.0, 30.0)
+"""The same, where it is not allowed: after the first, second, … time in a row."""
 
 _log = structlog.get_logger("hookcast.operator.watches")
 
@@ -26,8 +28,16 @@ _log = structlog.get_logger("hookcast.operator.watches")
 @dataclass(slots=True)
 class _Stream:
     name: str
+    is_one_of_many: bool
     seen: float
     lists: int = 0
+    refusals: int = 0
+    """In a row."""
+
+    @property
+    def may_be_gone(self) -> bool:
+        """Whether it is that of one namespace and is not allowed, as after the namespace was deleted."""
+        return self.is_one_of_many and self.refusals > 0
 
 
 class Watches:
@@ -53,14 +63,15 @@ class Watches:
 
     @property
     def silent(self) -> list[str]:
-        """Streams that told nothing for longer than a live one may."""
+        """Streams that told nothing for longer than a live one may; to begin anew would not help a refused one."""
         now = self._clock()
-        return [stream.name for stream in self._streams.values() if now - stream.seen > SILENT_SECONDS]
+        streams = self._streams.values()
+        return [one.name for one in streams if now - one.seen > SILENT_SECONDS and not one.may_be_gone]
 
     @property
     def are_listed(self) -> bool:
-        """Whether there are streams, and each has been listed."""
-        return bool(self._streams) and all(stream.lists for stream in self._streams.values())
+        """Whether there are streams, and each has been listed, or may not be."""
+        return bool(self._streams) and all(one.lists or one.may_be_gone for one in self._streams.values())
 
     def install(self) -> Callable[[], None]:
         """Puts itself around kopf's function; gives what takes it away."""
@@ -77,7 +88,11 @@ class Watches:
                             yield event
             except (watching.WatchingError, errors.APIError) as error:
                 _log.warning("watch refused", stream=stream.name, problem=str(error))
-                await asyncio.sleep(BROKEN_SECONDS)
+                seconds = BROKEN_SECONDS
+                if isinstance(error, errors.APIForbiddenError | errors.APINotFoundError):
+                    seconds = FORBIDDEN_SECONDS[min(stream.refusals, len(FORBIDDEN_SECONDS) - 1)]
+                    stream.refusals += 1
+                await asyncio.sleep(seconds)
 
         watching.continuous_watch = continuous_watch
 
@@ -90,11 +105,11 @@ class Watches:
         key = (resource, namespace)
         if key not in self._streams:
             where = f" of {namespace}" if namespace else ""
-            self._streams[key] = _Stream(f"{resource.plural}{where}", self._clock())
+            self._streams[key] = _Stream(f"{resource.plural}{where}", bool(namespace), self._clock())
         return self._streams[key]
 
     def _saw(self, stream: _Stream, event: object) -> None:
-        stream.seen = self._clock()
+        stream.seen, stream.refusals = self._clock(), 0
         if event is watching.Bookmark.LISTED:
             stream.lists += 1
             if stream.lists > 1:

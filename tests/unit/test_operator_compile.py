@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookcast_core.document import encode_line, parse_entry, parse_source
+from hookcast_core.document import encode_line, make_document, parse_entry, parse_source
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.subscription import parse_subscription
 from hookcast_operator.compile import DEFECT, Compiled, Compiler, Judgement, World
@@ -33,12 +33,13 @@ def compiler(
     last_good: tuple[bytes, ...] = (),
     on_defect: Callable[[Identity, Exception], None] = fail,
 ) -> Compiler:
+    sources = [line for line in last_good if b'"verification"' in line]
     return Compiler(
         dispatcher="hookcast",
         policy=EgressPolicy(["internal.example:443"]),
         every_secret=every,
         generate_in=generate,
-        last_good=last_good,
+        stored=make_document(1, "origin", [line for line in last_good if line not in sources], sources),
         on_defect=on_defect,
     )
 

@@ -18,8 +18,11 @@ def identity(uid: str = "u", generation: int = 1, created: str = "2026-01-01T00:
     return Identity("WebhookSubscription", uid, generation, "shop", name, created)
 
 
+LINE = b'{"generation":%d,"name":"orders","namespace":"shop","uid":"%s"}'
+
+
 def judgement(uid: str = "u", generation: int = 1, line: bytes | None = b"", **more: Any) -> Judgement:
-    text = b'{"generation":%d,"uid":"%s"}' % (generation, uid.encode()) if line == b"" else line
+    text = LINE % (generation, uid.encode()) if line == b"" else line
     return Judgement(identity(uid, generation), None, None, text, generation if text else None, **more)
 
 
@@ -93,7 +96,7 @@ def test_past_the_ceiling_what_is_in_force_stays() -> None:
     judgements["g"] = judgement("g")
     line = judgements["g"].line
     assert line is not None
-    before = {"g": line, "a": line.replace(b"g", b"a") + b" ", "b": b'{"uid":"b","generation":0}'}
+    before = {"g": line, "a": LINE % (0, b"a") + b" ", "b": LINE % (0, b"b")}
 
     def left_out(count: int) -> list[str]:
         found = fitting(judgements, before, count, "too much")

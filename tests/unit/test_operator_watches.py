@@ -99,6 +99,29 @@ async def test_a_stream_that_was_not_listed_is_not_ready(told: Told) -> None:
     assert not told.watches.are_listed
 
 
+async def test_a_namespace_that_may_not_be_watched_holds_up_nothing(
+    told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after it was deleted: it is tried again less and less often, and the others are what counts."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    await told.run("secrets", "shop", LISTED)
+    for _ in range(7):
+        await told.run("secrets", "gone", errors.APIForbiddenError("no", status=403, headers={}))
+    told.now = SILENT_SECONDS + 1
+
+    assert waits == [1, 2, 5, 15, 30, 30, 30]
+    assert told.watches.are_listed
+    assert told.watches.silent == ["secrets of shop"]
+    await told.run("secrets", "gone", LISTED)
+    told.now += SILENT_SECONDS + 1
+    assert told.watches.silent == ["secrets of shop", "secrets of gone"]
+
+
 async def test_silence_is_named(told: Told) -> None:
     """An event or a bookmark of any kind ends it; a stream that only begins again says nothing."""
     await told.run("secrets", "shop", LISTED)

@@ -138,6 +138,34 @@ async def test_where_what_is_stored_was_damaged_the_other_set_is_what_was_good(
     assert len(pod.document.entries) == 2
 
 
+async def test_a_namespace_that_may_not_be_listed_stays_as_it_was(cluster: Cluster, pod: FakePod) -> None:
+    """As after it was deleted with the operator's rights in it: others go on, also after a restart."""
+    raw, lost = subscription("orders"), subscription("orders", meta={"namespace": "lost"})
+    cluster.api.apply(secret(meta={"namespace": "lost"}))
+    watched = {"WATCH_NAMESPACES": "shop,lost"}
+    async with leading(cluster, pod.key, **watched):
+        for one in (raw, lost):
+            cluster.api.apply(one)
+            await cluster.ready(one)
+    refusal = Fault(code=403)
+    cluster.api.rules.append(lambda call: refusal if "/namespaces/lost/" in call.path else None)
+
+    before = len(cluster.api.calls)
+    async with leading(cluster, pod.key, **watched):
+        raw["spec"]["suspend"] = True
+        cluster.api.apply(raw)
+        await cluster.says(raw, "Ready", "Suspended")
+        await cluster.quiet(3)
+        assert pod.document is not None
+        assert sorted(b'"namespace":"lost"' in line for line in pod.document.entries) == [False, True]
+        refused = [call for call in cluster.api.calls[before:] if call.code == 403]
+        assert 4 <= len(refused) < 60
+        cluster.api.rules.clear()
+        lost["spec"]["suspend"] = True
+        cluster.api.apply(lost)
+        await cluster.says(lost, "Ready", "Suspended")
+
+
 async def test_a_secret_that_lacks_its_label_is_never_said_to_be_missing(cluster: Cluster, pod: FakePod) -> None:
     """Not at first, and not by an operator that starts; when it goes or comes, that is told within seconds."""
     unlabelled = secret("plain", allowed=False)
@@ -157,11 +185,11 @@ async def test_a_secret_that_lacks_its_label_is_never_said_to_be_missing(cluster
 
 
 @asynccontextmanager
-async def leading(cluster: Cluster, keys: str) -> AsyncIterator[None]:
+async def leading(cluster: Cluster, keys: str, **settings: str) -> AsyncIterator[None]:
     """An operator that has these internal keys."""
     name = {"metadata": {"name": f"{RELEASE}-keys", "namespace": NAMESPACE}}
     cluster.api.apply(secret() | name | {"data": {"HOOKCAST_INTERNAL_KEY": b64encode(keys.encode()).decode()}})
-    operator = started(cluster)
+    operator = started(cluster, **settings)
     await operator.ready()
     yield
     operator.send(signal.SIGTERM)
