@@ -19,6 +19,19 @@ BACKOFFS = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Before a request of a stream is given up; the stream then begins anew. kopf's own reach 21 s."""
 
 
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Keeps nothing and reads nothing: what anyone writes into kopf's annotations would have it drop the object."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        pass
+
+    def store(self, **_: Any) -> None:
+        pass
+
+
 async def watch(settings: Settings, api: Api, observed: Observed, started: Callable[[], None]) -> None:
     """Feeds `observed` until cancelled; kopf's ending by itself is a failure. `started` is called when it runs."""
     ready = asyncio.Event()
@@ -85,6 +98,7 @@ def _settings(settings: Settings, observed: Observed) -> kopf.OperatorSettings:
     found.networking.error_backoffs = BACKOFFS
     found.networking.request_timeout = REQUEST_SECONDS
     found.networking.connect_timeout = CONNECT_SECONDS
+    found.persistence.diffbase_storage = _NoDiffs()
     found.scanning.disabled = True
     found.posting.enabled = False
     return found

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from hookcast_core.errors import InvalidInput, Reason
+
 ALLOW_LABEL = "hookcast.dev/allow"
 """On a Secret that objects of its namespace may refer to: "true"."""
 ENABLE_ANNOTATION = "hookcast.dev/enable"
@@ -153,11 +155,14 @@ def namespace_object(raw: Raw) -> NamespaceObject:
 
 
 def enabled_at(text: str | None) -> int | None:
-    """The annotation's time in epoch ms; None without one, or where it is no time."""
+    """The annotation's time in epoch ms; None without one. InvalidInput where it is no time."""
     if text is None:
         return None
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
-        return None
-    return None if time.tzinfo is None else round(time.timestamp() * 1000)
+        time = None
+    if time is None or time.tzinfo is None:
+        detail = 'is no time; write one with its zone, such as "2027-01-31T00:00:00Z", or remove the annotation'
+        raise InvalidInput(Reason.INVALID_SUBSCRIPTION, f"metadata.annotations[{ENABLE_ANNOTATION}]", detail)
+    return round(time.timestamp() * 1000)

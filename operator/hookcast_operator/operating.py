@@ -3,6 +3,7 @@
 import asyncio
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,11 @@ import aiohttp
 import structlog
 
 from hookcast_core.egress import EgressPolicy
+from hookcast_core.errors import Reason
 from hookcast_core.sealing import Sealer
 from hookcast_operator import handlers
 from hookcast_operator.api import Api, Raw, path_of, persist
-from hookcast_operator.compile import PENDING, Compiler, Judgement, Refusal
+from hookcast_operator.compile import Compiler, Judgement, Refusal
 from hookcast_operator.conditions import Facts, condition
 from hookcast_operator.errors import ApiRefused, ApiUnavailable
 from hookcast_operator.events import EventPoster
@@ -47,6 +49,8 @@ UNREACHABLE_SECONDS = 15.0
 RETRY_SECONDS = 1.0
 REFUSED_SECONDS = 15.0
 """Before what the API server does not allow is asked for again."""
+NAMED_DISPATCHERS = 20
+"""In metrics: users choose these names, and each is a series."""
 BETWEEN_SECONDS = 0.1
 """Between two watches of the pods: one that is cut at once must not be a busy loop."""
 
@@ -209,7 +213,7 @@ class Operator:
         if wanted is None or problem is None:
             return judgement
         message = f"spec.signing.keys: the Secret {wanted.name} cannot be generated: {problem}"
-        return replace(judgement, resolved=Refusal(PENDING, message))
+        return replace(judgement, resolved=Refusal(Reason.SECRET_NOT_FOUND, message))
 
     def _written(self, found: CustomObject, answer: Raw) -> None:
         self._observed.objects.wrote(custom_object(found.identity.kind, answer))
@@ -329,7 +333,10 @@ class Operator:
         return _counted(("true", "false"), words)
 
     def _foreign_dispatchers(self) -> Iterable[tuple[str, float]]:
-        return _counted((), [found.dispatcher for found in self._reconciler.compiled.foreign])
+        counted = Counter(found.dispatcher for found in self._reconciler.compiled.foreign)
+        named = counted.most_common(NAMED_DISPATCHERS)
+        others = counted.total() - sum(count for _, count in named)
+        return [*((name, float(count)) for name, count in named), *([("(others)", float(others))] if others else [])]
 
 
 def _tell_defect(identity: Identity, error: Exception) -> None:
@@ -345,7 +352,9 @@ def _pod_state(state: PodState, sequence: int) -> str:
 
 
 def _counted(always: Iterable[str], words: Collection[str]) -> list[tuple[str, float]]:
-    return [(word, float(sum(one == word for one in words))) for word in dict.fromkeys((*always, *words))]
+    counted = Counter(dict.fromkeys(always, 0))
+    counted.update(words)
+    return [(word, float(count)) for word, count in counted.items()]
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

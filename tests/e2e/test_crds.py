@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hookcast_core.source import parse_webhook_source
+from hookcast_core.subscription import parse_subscription
 from hookcast_operator.crds.kinds import KINDS, SOURCE, SUBSCRIPTION, Kind
 from tests.e2e.cluster import Release
 
@@ -138,6 +139,23 @@ def test_the_columns_of_a_source() -> None:
 
 
 @pytest.mark.parametrize(
+    "delivery",
+    [
+        {"timeout": "15000ms", "circuitBreaker": {"open": "3600000ms"}},
+        {"retry": {"schedule": ["0", "0s", "604800000ms", "1h30m0.5s"]}},
+        {"maxBacklog": {"age": "31536000s"}},
+        {"maxBacklog": {"age": "31536000000ms"}},
+    ],
+)
+def test_durations_are_taken_in_any_unit(delivery: dict[str, Any]) -> None:
+    """By the API server as by the model."""
+    spec = GOOD | {"delivery": delivery}
+    parse_subscription(spec)
+    created = kubectl("create", "--dry-run=server", "-f", "-", given=an_object(SUBSCRIPTION, spec, "durations"))
+    assert created.returncode == 0, created.stderr
+
+
+@pytest.mark.parametrize(
     ("spec", "field", "hint"),
     [
         (GOOD | {"endpoint": {"url": "shop.example/hooks"}}, "spec.endpoint.url", "begins with https://"),
@@ -148,7 +166,8 @@ def test_the_columns_of_a_source() -> None:
         ),
         (GOOD | {"delivery": {"timeout": "-5s"}}, "spec.delivery.timeout", "1s to 60s"),
         (GOOD | {"delivery": {"timeout": "90"}}, "spec.delivery.timeout", '"15s"'),
-        (GOOD | {"delivery": {"timeout": "999999h999999h999999h"}}, "spec.delivery.timeout", ""),
+        (GOOD | {"delivery": {"timeout": "999999h999999h999999h"}}, "spec.delivery.timeout", "1s to 60s"),
+        (GOOD | {"delivery": {"timeout": "99999h99999h99999h99999h"}}, "spec.delivery.timeout", "1s to 60s"),
         (GOOD | {"delivery": {"retry": {"schedule": ["5s", "5 minutes"]}}}, "spec.delivery.retry.schedule[1]", "15s"),
         (GOOD | {"endpont": {}}, "spec.endpont", "unknown field"),
         (GOOD | {"delivery": {"ordering": "Fifo"}}, "spec.delivery.ordering", '"FIFO"'),

@@ -252,7 +252,19 @@ def test_a_deleted_object_leaves_nothing() -> None:
     assert len(one._known) == 1
 
 
-@pytest.mark.parametrize(("text", "at"), [("2026-01-01T00:00:00Z", 1_767_225_600_000), ("yes", None), (None, None)])
+def test_an_annotation_that_is_no_time_is_told() -> None:
+    """What is in force stays."""
+    one = compiler()
+    before = judged(one.compile(world(subscription(), secret())))
+
+    found = judged(one.compile(world(subscription(meta={"annotations": {"hookcast.dev/enable": "yes"}}), secret())))
+
+    assert reasons(found) == ("InvalidSubscription", None)
+    assert "hookcast.dev/enable" in message(found)
+    assert found.line == before.line
+
+
+@pytest.mark.parametrize(("text", "at"), [("2026-01-01T00:00:00Z", 1_767_225_600_000), (None, None)])
 def test_the_annotation_that_enables_is_carried(text: str | None, at: int | None) -> None:
     """In the line, so that the dispatcher learns of it; another value makes another line."""
     one = compiler()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hookcast_core.errors import InvalidInput
 from hookcast_operator.bucket import Bucket
 from hookcast_operator.objects import custom_object, enabled_at, namespace_object, secret_object
 from hookcast_operator.pods import pods_of
@@ -90,14 +91,19 @@ def test_a_namespace_counts_by_being_there() -> None:
         (None, None),
         ("2026-01-01T00:00:00Z", 1_767_225_600_000),
         ("2026-01-01T01:00:00+01:00", 1_767_225_600_000),
-        ("2026-01-01T00:00:00", None),
-        ("now", None),
-        ("", None),
+        ("9999-12-31T23:59:59-05:00", 253_402_318_799_000),
     ],
 )
 def test_a_time_to_enable_at(text: str | None, at: int | None) -> None:
-    """With its zone; anything else is as good as none."""
+    """With its zone."""
     assert enabled_at(text) == at
+
+
+@pytest.mark.parametrize("text", ["2026-01-01T00:00:00", "now", "", "1767225600"])
+def test_what_is_no_time_to_enable_at_is_refused(text: str) -> None:
+    """It names the annotation, and what to write."""
+    with pytest.raises(InvalidInput, match=r"metadata.annotations\[hookcast.dev/enable\]: is no time; write one with"):
+        enabled_at(text)
 
 
 def slice_of(*endpoints: dict[str, Any], port: Any = 9090, name: str = "admin") -> dict[str, Any]:

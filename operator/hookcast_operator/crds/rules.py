@@ -59,10 +59,17 @@ def dispatcher_name(example: Any) -> list[Rule]:
     ]
 
 
+_PARTS = "|".join(
+    # So few digits that the sum cannot overflow, which CEL would report in words of its own.
+    rf"[0-9]{{1,{digits}}}(\\.[0-9]{{1,9}})?{unit}"
+    for unit, digits in {"ms": 12, "s": 9, "m": 7, "h": 5}.items()
+)
+
+
 def duration(least: str, most: str) -> Rule:
     """A duration within limits. It is matched first: on anything else CEL's own `duration()` is an error."""
     return Rule(
-        r"self.matches('^([0-9]{1,6}(\\.[0-9]{1,9})?(ms|s|m|h)){1,4}$')"
+        f"self.matches('^(0|({_PARTS}){{1,4}})$')"
         f" && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')",
         f'write a duration of {least} to {most}, like "15s", "1h30m" or "500ms"',
     )

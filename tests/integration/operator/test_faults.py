@@ -151,7 +151,7 @@ async def test_a_signing_secret_that_is_refused_is_told_and_not_asked_for_all_th
 
     most = len(raws) + generated.RETRY_BURST + generated.RETRY_RATE * (time.monotonic() - began) + 1
     assert attempts() <= most
-    condition = await cluster.says(raws[0], "ResolvedRefs", "Pending")
+    condition = await cluster.says(raws[0], "ResolvedRefs", "SecretNotFound")
     assert condition["message"].startswith("spec.signing.keys: the Secret s0-webhook-secret cannot be generated: 403")
     cluster.api.rules.clear()
     for raw in raws:

@@ -138,6 +138,19 @@ async def test_where_what_is_stored_was_damaged_the_other_set_is_what_was_good(
     assert len(pod.document.entries) == 2
 
 
+async def test_annotations_of_kopf_s_name_mean_nothing(cluster: Cluster, pod: FakePod) -> None:
+    """Whoever may edit an object could have its changes go unseen until the next list."""
+    names = ("last-handled-configuration", "handler", "touch-dummy")
+    annotations = {f"kopf.zalando.org/{name}": "{" for name in names}
+    raw = subscription(meta={"annotations": annotations})
+    async with leading(cluster, pod.key):
+        cluster.api.apply(raw)
+        await cluster.ready(raw)
+        raw["spec"]["suspend"] = True
+        cluster.api.apply(raw)
+        await cluster.says(raw, "Ready", "Suspended")
+
+
 async def test_a_namespace_that_may_not_be_listed_stays_as_it_was(cluster: Cluster, pod: FakePod) -> None:
     """As after it was deleted with the operator's rights in it: others go on, also after a restart."""
     raw, lost = subscription("orders"), subscription("orders", meta={"namespace": "lost"})

@@ -4,11 +4,12 @@ import random
 from base64 import b64encode
 from typing import Any
 
+import httpx
 import pytest
 
 from hookcast_core import chunks
 from hookcast_operator import operating, store
-from tests.integration.operator.conftest import applied
+from tests.integration.operator.conftest import Inside, applied
 from tests.support.app import eventually
 from tests.support.cluster import Cluster
 from tests.support.fake_pod import FakePod
@@ -101,6 +102,21 @@ async def test_another_dispatcher_s_objects_are_left_alone(
     assert found is not None
     assert "status" not in found
     assert sizes(pod) == 0
+
+
+async def test_of_many_other_dispatchers_some_are_counted_by_name(cluster: Cluster, inside: Inside) -> None:
+    """Users choose the names; each would be a series for ever."""
+    for number in range(operating.NAMED_DISPATCHERS + 5):
+        cluster.api.apply(subscription(f"s{number}", dispatcherRef={"name": f"d{number}"}))
+
+    async def counted() -> bool:
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(f"{inside.url}/metrics")).text
+        lines = [line for line in text.splitlines() if line.startswith("hookcast_operator_foreign_subscriptions{")]
+        assert len(lines) <= operating.NAMED_DISPATCHERS + 1
+        return 'hookcast_operator_foreign_subscriptions{dispatcher="(others)"} 5.0' in lines
+
+    await eventually(counted)
 
 
 @pytest.fixture(params=["packed", "unpacked"])
