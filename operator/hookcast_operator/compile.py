@@ -63,6 +63,11 @@ class Judgement:
         """Whether the newest generation is what the configuration holds."""
         return self.accepted is None and self.resolved is None and self.carries == self.identity.generation
 
+    @property
+    def lacks_secrets(self) -> bool:
+        """Whether it waits for others to make Secrets, or to allow or mend them."""
+        return self.resolved is not None and self.wants_secret is None
+
     def refused(self, refusal: Refusal, line: bytes | None) -> "Judgement":
         """As it is where the generation cannot be taken for another's sake, and `line` stays in force."""
         return replace(

@@ -201,7 +201,7 @@ class Operator:
 
     def _knows_missed(self, judgement: Judgement) -> bool:
         """Whether every Secret that it missed was looked for, and it was made with what was found."""
-        if judgement.resolved is None or self._settings.takes_every_secret:
+        if not judgement.lacks_secrets or self._settings.takes_every_secret:
             return True
         is_current = judgement.hidden == judgement.missing & self._reconciler.hidden
         return is_current and self._missed.knows(judgement.missing)

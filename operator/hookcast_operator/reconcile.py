@@ -141,7 +141,7 @@ class Reconciler:
         self._read = compiled.read
         judgements = list(compiled.judgements.values())
         self._want([judged.wants_secret for judged in judgements if judged.wants_secret is not None])
-        self._look_for({name for judged in judgements if judged.resolved for name in judged.missing})
+        self._look_for({name for judged in judgements if judged.lacks_secrets for name in judged.missing})
         published, compiled = await self._publish(compiled)
         before = self.compiled.judgements
         self.compiled, self.published = compiled, published
