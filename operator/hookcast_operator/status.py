@@ -17,7 +17,8 @@ from hookcast_operator.objects import CustomObject, Kind
 
 GROUP = "hookcast.dev/v1alpha1"
 PLURALS: dict[Kind, str] = {"WebhookSubscription": "webhooksubscriptions", "WebhookSource": "webhooksources"}
-IN_FLIGHT = 20
+IN_FLIGHT = 8
+"""More write no faster: an edit's publication would wait behind them in the API server."""
 RATE, BURST = 20.0, 200
 """Of what is no new generation: one fault of the dispatcher may change every status at once."""
 FRESH_SECONDS = 1.0
