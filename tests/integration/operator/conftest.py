@@ -4,9 +4,11 @@ import asyncio
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from cryptography.fernet import Fernet
 
@@ -42,6 +44,15 @@ class Inside:
     def runs(self) -> bool:
         """Whether it has not ended; `error` says why it did."""
         return self._thread.is_alive()
+
+    async def is_ready(self) -> bool:
+        """Whether it leads and has published."""
+        assert self.runs, self.error
+        async with httpx.AsyncClient() as client:
+            try:
+                return (await client.get(f"{self.url}/health/ready")).is_success
+            except httpx.TransportError:
+                return False
 
     def stop(self) -> None:
         """Cancels it, and waits until it has ended."""
@@ -93,33 +104,44 @@ def more() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def inside(
-    cluster: Cluster, pod: FakePod, more: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Inside]:
-    """An operator that has published. It lists often, and gives up a silent stream soon."""
+def in_this_process(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Lets operators run inside: they find the cluster. Signals are the main thread's, to which no test sends one."""
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
-    # Signals are the main thread's; no test sends one.
     monkeypatch.setattr(asyncio.SelectorEventLoop, "add_signal_handler", lambda *_: None)
-    monkeypatch.setattr(operating, "RESYNC_SECONDS", 1.0)
-    monkeypatch.setattr(push, "ASK_SECONDS", 0.3)
-    monkeypatch.setattr(handlers, "INACTIVITY_SECONDS", 3.0)
-    settings = Settings(
-        release=RELEASE,
-        namespace=NAMESPACE,
-        pod_name="operator-0",
-        keys_secret=f"{RELEASE}-keys",
-        admin_host="127.0.0.1",
-        admin_port=free_port(),
-        **{"generate_secrets_in": ("shop",), **more},
+    return monkeypatch
+
+
+@asynccontextmanager
+async def leading(**settings: Any) -> AsyncIterator[Inside]:
+    """An operator inside that leads and has published."""
+    operator = Inside(
+        Settings(
+            release=RELEASE,
+            namespace=NAMESPACE,
+            pod_name="operator-0",
+            keys_secret=f"{RELEASE}-keys",
+            admin_host="127.0.0.1",
+            admin_port=free_port(),
+            **{"generate_secrets_in": ("shop",), **settings},
+        )
     )
-    operator = Inside(settings)
     try:
-        await eventually(lambda: pod.document is not None or not operator.runs, 30)
-        assert operator.runs, operator.error
+        await eventually(operator.is_ready, 30)
         yield operator
         assert operator.runs, operator.error
     finally:
         operator.stop()
+
+
+@pytest.fixture
+async def inside(in_this_process: pytest.MonkeyPatch, pod: FakePod, more: dict[str, Any]) -> AsyncIterator[Inside]:
+    """One that lists often, and gives up a silent stream soon; the pod has what it published."""
+    in_this_process.setattr(operating, "RESYNC_SECONDS", 1.0)
+    in_this_process.setattr(push, "ASK_SECONDS", 0.3)
+    in_this_process.setattr(handlers, "INACTIVITY_SECONDS", 3.0)
+    async with leading(**more) as operator:
+        await eventually(lambda: pod.document)
+        yield operator
 
 
 async def applied(cluster: Cluster, name: str = "orders", **spec: Any) -> Raw:
