@@ -219,8 +219,9 @@ class Operator:
         self._observed.objects.wrote(custom_object(found.identity.kind, answer))
 
     def _hide(self, name: Name) -> None:
-        self._reconciler.hidden.add(name)
-        self._reconciler.changed()
+        if name not in self._reconciler.hidden:
+            self._reconciler.hidden.add(name)
+            self._reconciler.changed()
 
     def _show(self, name: Name) -> None:
         if name in self._reconciler.hidden:
