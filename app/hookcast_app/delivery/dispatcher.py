@@ -9,12 +9,13 @@ import structlog
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.attempt import Attempted, Attempts
+from hookcast_app.delivery.disabling import Disabling
 from hookcast_app.delivery.lane import FETCHED, RESULTS, Lane
-from hookcast_app.delivery.models import Disabled, Place, Record
+from hookcast_app.delivery.models import Place, Record
 from hookcast_app.delivery.outcome import Dead
 from hookcast_app.delivery.pace import Pace
 from hookcast_app.delivery.store import FAR, Fetched, LaneStore, Loaded, Result, Turn
-from hookcast_app.delivery.targets import Disposition, Targets, fingerprint
+from hookcast_app.delivery.targets import Disposition, Targets
 from hookcast_app.health import PATIENCE_SECONDS
 from hookcast_core.configuration import Entry
 from hookcast_core.errors import Reason, Unavailable
@@ -57,6 +58,7 @@ class Dispatcher:
         self._attempts = attempts
         self._clock = clock
         self._observe = observe
+        self._disabling = Disabling(store, configuration, clock)
         self._lanes: dict[str, Lane] = {}
         self._wanted: dict[str, Lane] = {}
         self._timers: dict[Lane, asyncio.TimerHandle] = {}
@@ -279,18 +281,8 @@ class Dispatcher:
                 self._look.set()
         else:
             lane.answered(turn, answer, asyncio.get_running_loop().time())
-            if answer.disabled and not lane.discarding:
-                await self._check_disabled(lane, answer.disabled)
-
-    async def _check_disabled(self, lane: Lane, state: bytes) -> None:
-        """Holds a disabled lane, or enables it if its specification has changed since."""
-        disabled = msgspec.json.decode(state, type=Disabled)
-        entry = self._configuration.entries.get(lane.uid)
-        if entry is not None and disabled.fingerprint != fingerprint(entry):
-            await self._store.enable(lane.uid)
-            _log.info("subscription.enabled", subscription=lane.uid, why="its specification changed")
-        else:
-            self._leave(lane, PARK_MS)
+            if answer.disabled and not lane.discarding and await self._disabling.stays(lane.uid, answer.disabled):
+                self._leave(lane, PARK_MS)
 
     async def _load(self, lanes: Iterable[Lane]) -> None:
         share = ALL_READY_BYTES // max(len(self._lanes), 1)
@@ -377,15 +369,11 @@ class Dispatcher:
 
     async def _disable(self, lane: Lane, attempted: Entry, reason: Reason) -> None:
         """Disables a subscription because of an answer, unless it was changed since that request was sent."""
-        entry = self._configuration.entries.get(lane.uid)
-        specification = fingerprint(attempted)
-        if entry is None or fingerprint(entry) != specification:
+        if not self._disabling.concerns(attempted):
             return
-        _log.warning("subscription.disabled", subscription=lane.uid, name=entry.name, reason=reason)
         self._leave(lane, PARK_MS)
-        state = msgspec.json.encode(Disabled(reason, specification, self._clock()))
         try:
-            await self._store.disable(lane.uid, state)
+            await self._disabling.disable(attempted, reason)
         except Unavailable as error:
             # The next delivery will be answered 410 again.
             self._unavailable(error)

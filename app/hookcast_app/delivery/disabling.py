@@ -1,0 +1,45 @@
+"""Subscriptions that an endpoint's answer disables, until their specification changes or their user enables them."""
+
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from hookcast_app.configuration import CurrentConfiguration
+from hookcast_app.delivery.models import Disabled
+from hookcast_app.delivery.store import LaneStore
+from hookcast_app.delivery.targets import fingerprint
+from hookcast_core.configuration import Entry
+from hookcast_core.errors import Reason
+
+_log = structlog.get_logger("hookcast.delivery")
+
+
+class Disabling:
+    """Lives as long as the dispatcher. Raises Unavailable where Redis is."""
+
+    def __init__(self, store: LaneStore, configuration: CurrentConfiguration, clock: Callable[[], int]) -> None:
+        self._store = store
+        self._configuration = configuration
+        self._clock = clock
+
+    async def stays(self, uid: str, state: bytes) -> bool:
+        """Whether a disabled subscription stays so; it is enabled if its specification has changed since."""
+        disabled = msgspec.json.decode(state, type=Disabled)
+        entry = self._configuration.entries.get(uid)
+        if entry is None or disabled.fingerprint == fingerprint(entry):
+            return True
+        await self._store.enable(uid)
+        _log.info("subscription.enabled", subscription=uid, why="its specification changed")
+        return False
+
+    def concerns(self, attempted: Entry) -> bool:
+        """Whether the answer to a request is one to the subscription as it is now."""
+        entry = self._configuration.entries.get(attempted.uid)
+        return entry is not None and fingerprint(entry) == fingerprint(attempted)
+
+    async def disable(self, attempted: Entry, reason: Reason) -> None:
+        """Disables a subscription as it was when a request was sent."""
+        _log.warning("subscription.disabled", subscription=attempted.uid, name=attempted.name, reason=reason)
+        state = msgspec.json.encode(Disabled(reason, fingerprint(attempted), self._clock()))
+        await self._store.disable(attempted.uid, state)
