@@ -275,10 +275,16 @@ class Operator:
 
     def _tell_unserved(self) -> None:
         before = (datetime.now(UTC) - timedelta(seconds=UNSERVED_SECONDS)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for found in self._reconciler.compiled.foreign:
-            if not found.status and found.identity.created < before:
+        for found in self._unserved():
+            if found.identity.created < before:
                 message = f"no dispatcher named {found.dispatcher} has taken it; see spec.dispatcherRef"
                 self._events.tell(News(found.identity, "Warning", "NotServed", message, ""))
+
+    def _unserved(self) -> list[CustomObject]:
+        """Objects of other dispatchers that nobody has written a status for."""
+        objects = self._observed.objects.objects
+        foreign = [objects.get(found.key) for found in self._reconciler.compiled.foreign]
+        return [found for found in foreign if found is not None and not found.status]
 
     # What it says of itself
 
@@ -314,7 +320,10 @@ class Operator:
         metrics.gauges("pods", "Pods of the dispatcher by what they have.", "state", self._pod_states)
         metrics.gauges("subscriptions", "Subscriptions by whether they are ready.", "ready", self._readiness)
         metrics.gauges(
-            "foreign_subscriptions", "Objects that name another dispatcher.", "dispatcher", self._foreign_dispatchers
+            "unserved_subscriptions",
+            "Objects that name another dispatcher, and that nobody has written a status for.",
+            "dispatcher",
+            self._unserved_dispatchers,
         )
 
     def _pod_states(self) -> Iterable[tuple[str, float]]:
@@ -333,8 +342,8 @@ class Operator:
         ]
         return _counted(("true", "false"), words)
 
-    def _foreign_dispatchers(self) -> Iterable[tuple[str, float]]:
-        counted = Counter(found.dispatcher for found in self._reconciler.compiled.foreign)
+    def _unserved_dispatchers(self) -> Iterable[tuple[str, float]]:
+        counted = Counter(found.dispatcher for found in self._unserved())
         named = counted.most_common(NAMED_DISPATCHERS)
         others = counted.total() - sum(count for _, count in named)
         return [*((name, float(count)) for name, count in named), *([("(others)", float(others))] if others else [])]

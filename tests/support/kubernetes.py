@@ -105,6 +105,11 @@ class ApiServer:
 
         return self.do(work)
 
+    def write_status(self, raw: Raw, status: Raw) -> None:
+        """Merges into an object's status, as its controller would."""
+        resource, namespace, name = _place(raw)
+        self.do(lambda store: store.merge(resource, namespace, name, {"status": status}, "status"))
+
     def get(self, raw: Raw) -> Raw | None:
         """The object of that kind and name, as it is now."""
         resource, namespace, name = _place(raw)

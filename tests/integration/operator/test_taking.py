@@ -104,19 +104,30 @@ async def test_another_dispatcher_s_objects_are_left_alone(
     assert sizes(pod) == 0
 
 
-async def test_of_many_other_dispatchers_some_are_counted_by_name(cluster: Cluster, inside: Inside) -> None:
-    """Users choose the names; each would be a series for ever."""
-    for number in range(operating.NAMED_DISPATCHERS + 5):
-        cluster.api.apply(subscription(f"s{number}", dispatcherRef={"name": f"d{number}"}))
+async def test_what_nobody_serves_is_counted_by_dispatcher(cluster: Cluster, inside: Inside) -> None:
+    """Of the first ones by name, as users choose the names; what another operator writes a status for is served."""
+    raws = [
+        subscription(f"s{number}", dispatcherRef={"name": f"d{number}"})
+        for number in range(operating.NAMED_DISPATCHERS + 5)
+    ]
+    metric = "hookcast_operator_unserved_subscriptions{"
+    for raw in raws:
+        cluster.api.apply(raw)
 
-    async def counted() -> bool:
+    async def counted() -> list[str]:
         async with httpx.AsyncClient() as client:
             text = (await client.get(f"{inside.url}/metrics")).text
-        lines = [line for line in text.splitlines() if line.startswith("hookcast_operator_foreign_subscriptions{")]
-        assert len(lines) <= operating.NAMED_DISPATCHERS + 1
-        return 'hookcast_operator_foreign_subscriptions{dispatcher="(others)"} 5.0' in lines
+        return [line for line in text.splitlines() if line.startswith(metric)]
 
-    await eventually(counted)
+    async def is_counted(number: int, others: int) -> bool:
+        lines = await counted()
+        return len(lines) == number and (f'{metric}dispatcher="(others)"}} {others}.0' in lines) == bool(others)
+
+    await eventually(lambda: is_counted(operating.NAMED_DISPATCHERS + 1, 5))
+    for raw in raws[:8]:
+        cluster.api.write_status(raw, {"observedGeneration": 1})
+
+    await eventually(lambda: is_counted(operating.NAMED_DISPATCHERS - 3, 0))
 
 
 @pytest.fixture(params=["packed", "unpacked"])
