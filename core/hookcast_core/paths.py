@@ -1,34 +1,38 @@
-"""Which webhook source has a path that several want. Pure; the operator and the app decide by it alike."""
+"""Which webhook source receives at a path that several want. Pure; the operator and the app decide by it alike.
 
-from collections.abc import Iterable, Mapping
+Whoever has a path keeps it, and else the oldest gets it. A source that is refused the path that it wants keeps the one
+that it had, so that no object takes away what another one has in force.
+"""
 
-from hookcast_core.configuration import SourceEntry
-from hookcast_core.errors import InvalidInput, Reason
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 
-def share_paths(
-    sources: Iterable[SourceEntry], in_force: Mapping[str, SourceEntry]
-) -> tuple[list[SourceEntry], list[SourceEntry]]:
-    """Those that have their path, and those that come too late for theirs.
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A source wants to receive at a path."""
 
-    Who has a path in `in_force` (by UID) keeps it, and else the first of `sources` gets it: in the order of their
-    creation the oldest.
+    uid: str
+    path: str
+
+
+def share(claims: Sequence[Claim], in_force: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Whose each path is (UID by path), and the paths that were wanted in vain (by UID).
+
+    `claims` come in the order in which free paths are given, one for each UID; `in_force` are the paths of before by
+    UID. Each round refuses somebody for good, so that there are at most as many as claims.
     """
-    taken: set[str] = set()
-    having: list[SourceEntry] = []
-    late: list[SourceEntry] = []
-    for source in sorted(sources, key=lambda source: not _has_it(source, in_force)):
-        (late if source.path in taken else having).append(source)
-        taken.add(source.path)
-    return having, late
-
-
-def path_taken(source: SourceEntry) -> InvalidInput:
-    """The refusal of a source that came too late. It does not say whose: that may be in another namespace."""
-    detail = f"/webhooks/{source.path} is another source's; choose another path"
-    return InvalidInput(Reason.PATH_TAKEN, "spec.path", detail)
-
-
-def _has_it(source: SourceEntry, in_force: Mapping[str, SourceEntry]) -> bool:
-    before = in_force.get(source.uid)
-    return before is not None and before.path == source.path
+    late: dict[str, str] = {}
+    claimed = {claim.uid: claim.path for claim in claims}
+    while True:
+        owners: dict[str, str] = {}
+        for uid in sorted(claimed, key=lambda uid: in_force.get(uid) != claimed[uid]):
+            owners.setdefault(claimed[uid], uid)
+        refused = [uid for uid, path in claimed.items() if owners[path] != uid]
+        if not refused:
+            return owners, late
+        for uid in refused:
+            wanted, before = claimed.pop(uid), in_force.get(uid)
+            late.setdefault(uid, wanted)
+            if before is not None and before != wanted:
+                claimed[uid] = before

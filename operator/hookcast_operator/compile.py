@@ -10,12 +10,12 @@ from hookcast_core.configuration import SigningKey
 from hookcast_core.document import Document, encode_line, identify, parse_entry, parse_source
 from hookcast_core.egress import EgressPolicy, parse_url
 from hookcast_core.errors import InvalidInput, Reason
+from hookcast_core.paths import Claim, share
 from hookcast_core.resolve import Identity as CoreIdentity
 from hookcast_core.resolve import SecretNotAllowed, resolve, resolve_source
 from hookcast_core.source import parse_webhook_source
 from hookcast_core.subscription import parse_subscription
 from hookcast_operator.objects import CustomObject, Identity, Kind, Name, SecretObject, enabled_at
-from hookcast_operator.sharing import Claim, share
 
 GENERATED_KEY = "secret"
 """The key of a generated Secret's data."""

@@ -114,8 +114,8 @@ def test_a_path_that_another_has_is_rejected() -> None:
     }
 
 
-def test_paths_are_swapped_and_handed_on() -> None:
-    """In one document; and one whose old path went to another is nowhere while its new one is taken."""
+def test_paths_are_swapped_and_kept() -> None:
+    """In one document; but nobody gets the old path of one whose new one is taken."""
     a, b = source("s-a", "a"), source("s-b", "b")
     swapped = [encode_line(source("s-a", "b", 2)), encode_line(source("s-b", "a", 2))]
     chain = [encode_line(one) for one in (source("s-a", "b", 2), b, source("s-c", "a"))]
@@ -124,5 +124,5 @@ def test_paths_are_swapped_and_handed_on() -> None:
     assert ({uid: one.path for uid, one in sources.items()}, rejected) == ({"s-a": "b", "s-b": "a"}, {})
 
     sources, rejected = read_sources(chain, a, b)
-    assert {uid: one.path for uid, one in sources.items()} == {"s-b": "b", "s-c": "a"}
-    assert rejected.keys() == {"s-a"}
+    assert {uid: one.path for uid, one in sources.items()} == {"s-a": "a", "s-b": "b"}
+    assert rejected.keys() == {"s-a", "s-c"}

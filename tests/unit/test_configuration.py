@@ -11,7 +11,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hookcast_core.configuration import ClientCertificate, Configuration, Entry, SigningKey, SourceEntry
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import EgressDenied, InvalidInput, Reason
-from hookcast_core.paths import path_taken, share_paths
 from hookcast_core.resolve import Identity, SecretNotAllowed, resolve, resolve_source
 from hookcast_core.signing import generate_private_key, generate_secret, parse_secret, public_key
 from hookcast_core.source import parse_webhook_source
@@ -402,15 +401,3 @@ def test_sources_are_kept_in_order_and_once() -> None:
         Configuration(sequence=1, sources=(first, first))
     with pytest.raises(ValueError, match="each path once"):
         Configuration(sequence=1, sources=(source_of("None", uid="a"), source_of("None", uid="b")))
-
-
-def test_who_has_a_path_keeps_it() -> None:
-    """Else the first has it; who left a path has no claim to it."""
-    a, b, c = (source_of("None", uid=uid, path="p") for uid in "abc")
-    moved = source_of("None", uid="b", path="q")
-
-    assert share_paths([c, a, b], {}) == ([c], [a, b])
-    assert share_paths([c, a, b], {"b": b}) == ([b], [c, a])
-    assert share_paths([a, moved], {"b": b}) == ([a, moved], [])
-    assert share_paths([a, b], {"b": moved}) == ([a], [b])
-    assert "spec.path" in str(path_taken(a))

@@ -13,7 +13,6 @@ from hookcast_core.egress import EgressPolicy
 from hookcast_core.subscription import parse_subscription
 from hookcast_operator.compile import DEFECT, Compiled, Compiler, Judgement, World
 from hookcast_operator.objects import CustomObject, Identity, Name, SecretObject, custom_object, secret_object
-from hookcast_operator.sharing import Claim, share
 from tests.support.kinds import SIGNING_SECRET, Raw, secret, source, subscription
 from tests.support.operator import entry
 
@@ -500,28 +499,6 @@ def test_two_may_swap_their_paths() -> None:
     one.compile(world(aged("a", 1, "b", number=2), aged("b", 2, "b")))
 
     assert paths(one.compile(world(aged("a", 1, "b", number=2), aged("b", 2, "a", number=2)))) == {"a": "b", "b": "a"}
-
-
-NAMES = st.sampled_from("abcde")
-PATHS = st.sampled_from("pqr")
-
-
-@given(st.lists(st.tuples(NAMES, PATHS), unique_by=lambda one: one[0]), st.dictionaries(PATHS, NAMES))
-def test_paths_are_shared_without_taking_any_away(claims: list[tuple[str, str]], owners: dict[str, str]) -> None:
-    """Each path has one owner, each source one path at most; who keeps its path has it, or keeps what it had."""
-    in_force = {uid: path for path, uid in owners.items()}
-
-    found, late = share([Claim(*one) for one in claims], in_force)
-
-    assert len(set(found.values())) == len(found)
-    having = {uid: path for path, uid in found.items()}
-    for uid, path in claims:
-        assert (having.get(uid) == path) != (uid in late)
-        if in_force.get(uid) == path:
-            assert having[uid] == path
-        if uid in late:
-            assert found[path] != uid
-            assert having.get(uid) == in_force.get(uid)
 
 
 # One that is broken disturbs no other

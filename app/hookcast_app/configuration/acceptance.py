@@ -9,7 +9,7 @@ from hookcast_core.document import Document, identify, parse_entry, parse_source
 from hookcast_core.egress import EgressPolicy, parse_url
 from hookcast_core.errors import EgressDenied, InvalidInput, Reason
 from hookcast_core.filters import compile_filter
-from hookcast_core.paths import path_taken, share_paths
+from hookcast_core.paths import Claim, share
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +85,18 @@ class LineReader:
     ) -> tuple[tuple[SourceEntry, ...], tuple[Rejected, ...]]:
         """Webhook sources with unique UIDs and paths; otherwise as `read`.
 
-        Whose path another has is rejected too, and is there as it was in `last_good` if that path is still free.
+        Whose path another has is rejected too, and is there as it was in `last_good` if it can keep its path of then.
         """
         sources, rejected = self._sources.read(document.sources, last_good)
-        having, late = share_paths(sorted(sources.values(), key=lambda source: source.uid), last_good)
-        taken = {source.path for source in having}
-        for source in late:
-            refusal = path_taken(source)
-            rejected.append(Rejected(source.uid, source.generation, refusal.field, refusal.reason, refusal.detail))
-            before = last_good.get(source.uid)
-            if before is not None and before.path not in taken:
-                having.append(before)
+        owners, late = share(
+            [Claim(uid, sources[uid].path) for uid in sorted(sources)],
+            {uid: source.path for uid, source in last_good.items()},
+        )
+        for uid, path in late.items():
+            # Not whose it is: that may be in another namespace.
+            detail = f"/webhooks/{path} is another source's; choose another path"
+            rejected.append(Rejected(uid, sources[uid].generation, "spec.path", Reason.PATH_TAKEN, detail))
+        having = [last_good[uid] if uid in late else sources[uid] for uid in owners.values()]
         return tuple(having), tuple(rejected)
 
     def _read(self, line: bytes) -> Entry:
