@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 
@@ -33,6 +33,17 @@ def test_lists_are_those_that_the_app_splits_at_commas() -> None:
     }
 
     assert set(known()["lists"]) == lists
+
+
+def test_choices_are_those_of_the_app() -> None:
+    """Else a pod would refuse the setting, and restart for ever."""
+    words = {
+        name.upper(): list(get_args(field.annotation))
+        for name, field in Settings.model_fields.items()
+        if get_origin(field.annotation) is Literal and all(isinstance(word, str) for word in get_args(field.annotation))
+    }
+
+    assert known()["choices"] == {name: words[name] for name in words.keys() & set(known()["plain"])}
 
 
 def test_what_the_image_sets_is_put_into_the_environment() -> None:
