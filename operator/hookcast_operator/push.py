@@ -124,19 +124,16 @@ class Pusher:
             await _wait(follower.wake, wait)
 
     async def _turn(self, follower: "_Follower", published: Published) -> None:
-        state = follower.state
-        if state.sequence != published.sequence or follower.asks:
-            url = f"{state.pod.base_url}/internal/configuration"
-            found = await self._json("GET", url) if follower.asks else {}
-            in_force = _version(found)
-            verdict = judge(published.version, in_force)
-            if in_force is not None and verdict is Verdict.STALE:
-                self._on_later(in_force)  # the next is offered soon
-                return
-            if verdict is not Verdict.SAME:
-                found = await self._json("PUT", url, published.token)
-            state.sequence, state.rejected = _sequence(found), _rejections(found["rejected"])
-        follower.asks = True
+        state, url = follower.state, f"{follower.state.pod.base_url}/internal/configuration"
+        found = await self._json("GET", url)
+        in_force = _version(found)
+        verdict = judge(published.version, in_force)
+        if in_force is not None and verdict is Verdict.STALE:
+            self._on_later(in_force)  # the next is offered soon
+            return
+        if verdict is not Verdict.SAME:
+            found = await self._json("PUT", url, published.token)
+        state.sequence, state.rejected = _sequence(found), _rejections(found["rejected"])
         if not follower.wake.is_set():
             await self._ask_wellbeing(follower)
 
@@ -161,14 +158,13 @@ class Pusher:
 
 
 class _Follower:
-    __slots__ = ("asked_all", "asks", "cursor", "state", "wake")
+    __slots__ = ("asked_all", "cursor", "state", "wake")
 
     def __init__(self, state: PodState) -> None:
         self.state = state
         self.wake = asyncio.Event()
         self.cursor = ""
         self.asked_all = 0.0
-        self.asks = True
 
 
 async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:
