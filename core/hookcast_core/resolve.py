@@ -163,10 +163,8 @@ def _header(header: Header, field: str, read: _Secrets) -> tuple[str, str]:
         return header.name, header.value or ""
     field += ".valueFrom"
     value = read.of(header.value_from.secret_key_ref, field)
-    try:
-        return header.name, check_header_value(value)
-    except ValueError as error:
-        raise read.invalid(field, str(error)) from None
+    _check_sendable(value, field, read)
+    return header.name, value
 
 
 def _signing_keys(spec: Subscription, read: _Secrets) -> tuple[SigningKey, ...]:
@@ -250,7 +248,7 @@ def _credentials(name: str, field: str, read: _Secrets) -> str:
 
 
 def _check_sendable(text: str, field: str, read: _Secrets) -> None:
-    """A value that is compared with a header's, which could never be equal if a header cannot hold it."""
+    """A value that a header is to hold, or that is compared with one's: else it could never be equal."""
     try:
         check_header_value(text)
     except ValueError as error:

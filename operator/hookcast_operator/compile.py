@@ -180,7 +180,8 @@ class Compiler:
             key=lambda judged: (judged.identity.created, judged.identity.uid),
         )
         wanted = {judged.identity.uid: judged.line for judged in sources if judged.line is not None}
-        before = {uid: line for uid in wanted if (line := self._last_good_line(uid)) is not None}
+        last_good = ((uid, self._last_good.get(uid)) for uid in wanted)
+        before = {uid: judged.line for uid, judged in last_good if judged is not None and judged.line is not None}
         lines = {*wanted.values(), *before.values()}
         self._paths = {line: self._paths[line] if line in self._paths else _path_of(line) for line in lines}
         owners, late = share(
@@ -197,10 +198,6 @@ class Compiler:
             found[uid] = known if known == refused and known is not None else refused
         self._late = found
         return found
-
-    def _last_good_line(self, uid: str) -> bytes | None:
-        judged = self._last_good.get(uid)
-        return None if judged is None else judged.line
 
     def _inputs(self, found: CustomObject, world: World, names: Iterable[Name]) -> _Inputs:
         identity = found.identity
@@ -224,9 +221,10 @@ class Compiler:
                 Reason.NAMESPACE_NOT_ALLOWED, f"{message}; its installation's allowedNamespaces says which"
             )
             return Judgement(identity, refusal, None, None, None)
-        last_good = self._last_good_line(identity.uid)
+        before = self._last_good.get(identity.uid)
+        line, carries = (before.line, before.carries) if before else (None, None)
         suspended = isinstance(found.spec, dict) and found.spec.get("suspend") is True
-        kept = Judgement(identity, None, None, last_good, _generation(last_good), suspended=suspended)
+        kept = Judgement(identity, None, None, line, carries, suspended=suspended)
         try:
             if identity.kind == "WebhookSource":
                 return self._source(found, kept, secrets)

@@ -15,6 +15,7 @@ from hookcast_operator.bucket import Bucket
 from hookcast_operator.compile import GENERATED_KEY, WantedSecret
 from hookcast_operator.errors import AlreadyExists, ApiRefused, ApiUnavailable, NotFound, NotLeading
 from hookcast_operator.objects import ALLOW_LABEL, GENERATED_FOR, Name, SecretObject, secret_object
+from hookcast_operator.waiting import seconds_after
 
 IN_FLIGHT = 10
 RETRY_SECONDS = (2.0, 5.0, 15.0, 60.0, 120.0)
@@ -109,7 +110,7 @@ class SecretMaker:
                 _log.warning("signing secret not made", secret="/".join(name), problem=problem)
                 self.problems[name] = problem
                 self._failed(wanted.owner.uid)
-                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                await asyncio.sleep(seconds_after(failures, RETRY_SECONDS))
                 await self._retries.wait()
                 failures += 1
         finally:

@@ -15,6 +15,7 @@ from hookcast_operator.api import Api, path_of
 from hookcast_operator.bucket import Bucket
 from hookcast_operator.errors import ApiRefused, ApiUnavailable, NotFound
 from hookcast_operator.objects import Name
+from hookcast_operator.waiting import seconds_after, wait_for
 
 WAITS = (2.0, 5.0, 15.0, 30.0, 60.0)
 """Seconds after the first, second, … look."""
@@ -82,14 +83,8 @@ class MissedSecrets:
                 await self._again.wait()
                 await self._look(*due[0])
             else:
-                await self._rest(min((missed.at for missed in self._missed.values()), default=None))
-
-    async def _rest(self, until: float | None) -> None:
-        try:
-            async with asyncio.timeout(None if until is None else until - self._clock()):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+                at = min((missed.at for missed in self._missed.values()), default=None)
+                await wait_for(self._wake, None if at is None else at - now)
 
     async def _look(self, name: Name, missed: _Missed) -> None:
         tell: Callable[[Name], None] | None = None
@@ -100,7 +95,7 @@ class MissedSecrets:
             tell = self._absent
         except (ApiUnavailable, ApiRefused) as error:
             _log.warning("cannot look for a secret", secret="/".join(name), problem=str(error))
-        missed.at = self._clock() + WAITS[min(missed.looks, len(WAITS) - 1)]
+        missed.at = self._clock() + seconds_after(missed.looks, WAITS)
         missed.looks += 1
         if self._missed.get(name) is missed:
             if tell is not None:

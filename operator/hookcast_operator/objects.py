@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from hookcast_core.errors import InvalidInput, Reason
+from hookcast_core.subscription import epoch_ms
 
 ALLOW_LABEL = "hookcast.dev/allow"
 """On a Secret that objects of its namespace may refer to: "true"."""
@@ -165,4 +166,4 @@ def enabled_at(text: str | None) -> int | None:
     if time is None or time.tzinfo is None:
         detail = 'is no time; write one with its zone, such as "2027-01-31T00:00:00Z", or remove the annotation'
         raise InvalidInput(Reason.INVALID_SUBSCRIPTION, f"metadata.annotations[{ENABLE_ANNOTATION}]", detail)
-    return round(time.timestamp() * 1000)
+    return epoch_ms(time)

@@ -35,6 +35,7 @@ from hookcast_operator.reconcile import Reconciler
 from hookcast_operator.settings import Settings
 from hookcast_operator.status import Known, StatusWriter
 from hookcast_operator.store import ConfigurationStore, Published
+from hookcast_operator.waiting import wait_for
 from hookcast_operator.watches import Watches
 from hookcast_operator.wellbeing import Wellbeing
 
@@ -260,7 +261,7 @@ class Operator:
     async def _keep_listing(self) -> None:
         """A list now and then, and whenever a watch may have missed something: what it lacks is gone."""
         while True:
-            await _wait(self._resync, RESYNC_SECONDS)
+            await wait_for(self._resync, RESYNC_SECONDS)
             self._resync.clear()
             try:
                 await self._observed.list_all(self._api)
@@ -365,11 +366,3 @@ def _counted(always: Iterable[str], words: Collection[str]) -> list[tuple[str, f
     counted = Counter(dict.fromkeys(always, 0))
     counted.update(words)
     return [(word, float(count)) for word, count in counted.items()]
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

@@ -16,6 +16,7 @@ import structlog
 from hookcast_core.versions import Verdict, Version, judge
 from hookcast_operator.pods import Pod, PodState, Rejection
 from hookcast_operator.store import Published
+from hookcast_operator.waiting import seconds_after, wait_for
 from hookcast_operator.wellbeing import Report, Wellbeing, report_of
 
 ASK_SECONDS = 2.0
@@ -116,12 +117,12 @@ class Pusher:
                 # The last ones are an answer that is none of the app's, whatever listens there.
                 follower.state.problem = str(error) or type(error).__name__
                 follower.state.settling = self._clock() - follower.state.since < SETTLE_SECONDS
-                wait = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+                wait = seconds_after(failures, RETRY_SECONDS)
                 failures += 1
             after = (follower.state.sequence, follower.state.problem, follower.state.rejected, follower.state.settling)
             if after != before:
                 self._on_pods()
-            await _wait(follower.wake, wait)
+            await wait_for(follower.wake, wait)
 
     async def _turn(self, follower: "_Follower", published: Published) -> None:
         state, url = follower.state, f"{follower.state.pod.base_url}/internal/configuration"
@@ -201,11 +202,3 @@ def _rejections(found: list[dict[str, Any]]) -> dict[str, Rejection]:
         )
         for one in found
     }
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

@@ -14,6 +14,7 @@ from hookcast_operator.ledger import Ledger
 from hookcast_operator.objects import Name
 from hookcast_operator.observed import Observed
 from hookcast_operator.store import ConfigurationStore, Published
+from hookcast_operator.waiting import seconds_after
 
 QUIET_SECONDS = 0.05
 """Changes come in bursts: one publication for all that come within this time of each other…"""
@@ -107,7 +108,7 @@ class Reconciler:
                 _log.warning("not published", problem=str(error), kind=type(error).__name__)
                 self.changed()
                 self.rests.set()
-                await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                await asyncio.sleep(seconds_after(failures, RETRY_SECONDS))
                 failures += 1
             finally:
                 self.rests.set()

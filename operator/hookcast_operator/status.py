@@ -14,6 +14,7 @@ from hookcast_operator.conditions import Facts, condition, merge_patch, status_o
 from hookcast_operator.errors import ApiRefused, ApiUnavailable, Conflict, NotFound, NotLeading
 from hookcast_operator.news import News, news_of
 from hookcast_operator.objects import CustomObject, Kind
+from hookcast_operator.waiting import wait_for
 
 GROUP = "hookcast.dev/v1alpha1"
 PLURALS: dict[Kind, str] = {"WebhookSubscription": "webhooksubscriptions", "WebhookSource": "webhooksources"}
@@ -107,7 +108,7 @@ class StatusWriter:
             while True:
                 self._wake.clear()
                 await self._round(group)
-                await _wait(self._wake, self._next())
+                await wait_for(self._wake, self._next())
 
     async def _round(self, group: asyncio.TaskGroup) -> None:
         now = self._clock()
@@ -205,11 +206,3 @@ class _Change:
     found: CustomObject
     patch: Raw
     is_new: bool
-
-
-async def _wait(event: asyncio.Event, seconds: float | None) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

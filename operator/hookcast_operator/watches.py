@@ -15,6 +15,8 @@ from typing import Any, cast
 import structlog
 from kopf._cogs.clients import errors, watching
 
+from hookcast_operator.waiting import seconds_after
+
 SILENT_SECONDS = 75.0
 """A live stream has an event or a bookmark within a minute."""
 BROKEN_SECONDS = 1.0
@@ -90,7 +92,7 @@ class Watches:
                 _log.warning("watch refused", stream=stream.name, problem=str(error))
                 seconds = BROKEN_SECONDS
                 if isinstance(error, errors.APIForbiddenError | errors.APINotFoundError):
-                    seconds = FORBIDDEN_SECONDS[min(stream.refusals, len(FORBIDDEN_SECONDS) - 1)]
+                    seconds = seconds_after(stream.refusals, FORBIDDEN_SECONDS)
                     stream.refusals += 1
                 await asyncio.sleep(seconds)
 
