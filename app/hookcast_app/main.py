@@ -118,8 +118,9 @@ class Application:
                 redis = await self._open_redis(stack)
                 keys = Keys()
                 await self._open_configuration()
-                await self._open_serving(stack, redis, keys)
-                self._open_dispatching(stack, redis, keys)
+                events = self._open_events(redis, keys)
+                await self._open_serving(stack, redis, keys, events)
+                self._open_dispatching(stack, redis, keys, events)
                 garbage.settle()
                 yield
             finally:
@@ -175,11 +176,7 @@ class Application:
             self.health.register("configuration", source.check)
             self._start("configuration", source.run())
 
-    async def _open_serving(self, stack: AsyncExitStack, redis: Redis, keys: Keys) -> None:
-        history = History(redis, keys)
-        self._fastapi.include_router(Reads(history, self.configuration, self._keys, self._clock).router())
-        if self.settings.role == "dispatcher":
-            return
+    def _open_events(self, redis: Redis, keys: Keys) -> Events:
         store = EventStore(
             redis,
             keys,
@@ -188,6 +185,13 @@ class Application:
         )
         events = Events(store, self.configuration, self._clock, self.metrics)
         self._start("event writer", events.run())
+        return events
+
+    async def _open_serving(self, stack: AsyncExitStack, redis: Redis, keys: Keys, events: Events) -> None:
+        history = History(redis, keys)
+        self._fastapi.include_router(Reads(history, self.configuration, self._keys, self._clock).router())
+        if self.settings.role == "dispatcher":
+            return
         self._events = EventsEndpoint(
             events, self._keys, self.metrics, max_bytes=self.settings.max_event_bytes, clock=self._clock
         )
@@ -199,7 +203,7 @@ class Application:
         self._start("realtime", self._realtime.run())
         self._fastapi.include_router(self._realtime.router())
 
-    def _open_dispatching(self, stack: AsyncExitStack, redis: Redis, keys: Keys) -> None:
+    def _open_dispatching(self, stack: AsyncExitStack, redis: Redis, keys: Keys, events: Events) -> None:
         if self.settings.role == "api":
             return
         self._dispatching = Dispatching(
@@ -210,6 +214,7 @@ class Application:
             self._policy,
             clock=self._clock,
             random=random.random,  # noqa: S311  jitter is no secret
+            report=events.report,
             metrics=self.metrics,
         )
         stack.push_async_callback(self._dispatching.close)

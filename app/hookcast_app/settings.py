@@ -180,6 +180,8 @@ class Settings(BaseSettings):
     deletion_grace_seconds: int = Field(default=600, ge=0, le=TEN_YEARS)
     """How long a subscription must have been gone before what waits for it is discarded: a file may be written anew,
     and another process may know of it already; mounted files were seen to trail by minutes."""
+    disable_after_seconds: int = Field(default=432_000, ge=0, le=TEN_YEARS)
+    """How long every attempt at an endpoint must have failed to disable its subscription (5 d); 0 never does."""
     egress_allow: CommaSeparated = ()
     """CIDRs or `host:port` patterns that webhooks may reach though they are private, also by plain http."""
 

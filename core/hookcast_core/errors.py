@@ -69,6 +69,8 @@ class Reason(StrEnum):
     GONE = "Gone"
     NO_SIGNING_KEY = "NoSigningKey"
     ATTEMPTS_EXHAUSTED = "AttemptsExhausted"
+    ENDPOINT_FAILING = "EndpointFailing"
+    BACKLOG_FULL = "BacklogFull"
     SUBSCRIPTION_DELETED = "SubscriptionDeleted"
 
 

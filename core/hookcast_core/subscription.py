@@ -242,7 +242,9 @@ class RateLimit(Model):
 class CircuitBreaker(Model):
     """Stops attempts for a while when an endpoint keeps failing; waiting consumes no attempt."""
 
-    failures: Annotated[Count, Field(ge=1, le=10_000)] = Field(default=10, description="Failures that open it.")
+    failures: Annotated[Count, Field(ge=1, le=10_000)] = Field(
+        default=10, description="Failures that open it: so many in a row, without an answer between them."
+    )
     window: Annotated[Duration, Within("1s", "1h")] = Field(
         default=60_000, description="The time within which they have to happen."
     )

@@ -7,12 +7,12 @@ from redis.asyncio import Redis
 
 from hookcast_app.delivery.store import LaneStore
 from hookcast_app.events.store import EventStore, Publication
-from hookcast_app.redis import Keys
+from hookcast_app.redis import Keys, reference
 
 KEYS = Keys()
 RECORD = b'{"id":"1","source":"/s","type":"a","time":"t","accepted_ms":0}'
 Publish = Callable[..., Awaitable[None]]
-"""Takes refs, and as `lanes` those to which each is published."""
+"""Takes refs, as `lanes` those to which each is published, and as `ordering_key` that of all of them."""
 
 
 def lane_store(redis: Redis, token: str = "ours", lease_seconds: float = 30) -> LaneStore:
@@ -31,7 +31,12 @@ def publisher(redis: Redis) -> Publish:
     """Publishes events whose data is their ref."""
     events = EventStore(redis, KEYS, retention_seconds=100, dedup_seconds=50)
 
-    async def publish(*refs: str, lanes: tuple[str, ...] = ("u",)) -> None:
-        await events.publish([Publication(ref, None, RECORD, json.dumps(ref).encode(), lanes, (), b"") for ref in refs])
+    async def publish(*refs: str, lanes: tuple[str, ...] = ("u",), ordering_key: str | None = None) -> None:
+        await events.publish(
+            [
+                Publication(reference(ref, ordering_key), None, RECORD, json.dumps(ref).encode(), lanes, (), b"")
+                for ref in refs
+            ]
+        )
 
     return publish

@@ -11,9 +11,6 @@ from hookcast_core.egress import EgressPolicy
 
 _log = structlog.get_logger("hookcast.configuration")
 
-NOT_IN_EFFECT = frozenset({"circuit_breaker", "max_backlog"})
-"""Fields of `spec.delivery` that are validated and that the dispatcher does not act on yet."""
-
 
 class ConfigurationFiles:
     """Lives as long as the app; `run()` is its one task."""
@@ -43,9 +40,6 @@ class ConfigurationFiles:
             return
         for problem in problems:
             _log.error("subscription refused", problem=problem)
-        for entry in loaded.configuration.entries:
-            for field in sorted(entry.spec.delivery.model_fields_set & NOT_IN_EFFECT):
-                _log.warning("field has no effect yet", subscription=f"{entry.namespace}/{entry.name}", field=field)
         self._current.swap(loaded.configuration, problems)
         _log.info(
             "configuration in force",

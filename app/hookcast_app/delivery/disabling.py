@@ -1,6 +1,6 @@
-"""Subscriptions that an endpoint's answer disables, until their specification changes or their user enables them."""
+"""Subscriptions that their endpoints' answers disable, until their specification changes or their user enables them."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -14,14 +14,28 @@ from hookcast_core.errors import Reason
 
 _log = structlog.get_logger("hookcast.delivery")
 
+DISABLED_EVENT = "hookcast.subscription.disabled"
+Report = Callable[[str, dict[str, object]], Awaitable[None]]
+"""Publishes an event of ours: its type and its data. Raises Unavailable where Redis is."""
+
 
 class Disabling:
     """Lives as long as the dispatcher. Raises Unavailable where Redis is."""
 
-    def __init__(self, store: LaneStore, configuration: CurrentConfiguration, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        store: LaneStore,
+        configuration: CurrentConfiguration,
+        clock: Callable[[], int],
+        report: Report,
+        *,
+        after_seconds: int,
+    ) -> None:
         self._store = store
         self._configuration = configuration
         self._clock = clock
+        self._report = report
+        self._after_ms = after_seconds * 1000
 
     async def stays(self, uid: str, state: bytes) -> bool:
         """Whether a disabled subscription stays so; it is enabled if its specification has changed since."""
@@ -33,13 +47,19 @@ class Disabling:
         _log.info("subscription.enabled", subscription=uid, why="its specification changed")
         return False
 
+    def is_due(self, failing_since: int | None) -> bool:
+        """Whether an endpoint that fails since then (epoch ms) has done so for too long."""
+        return failing_since is not None and 0 < self._after_ms <= self._clock() - failing_since
+
     def concerns(self, attempted: Entry) -> bool:
         """Whether the answer to a request is one to the subscription as it is now."""
         entry = self._configuration.entries.get(attempted.uid)
         return entry is not None and fingerprint(entry) == fingerprint(attempted)
 
     async def disable(self, attempted: Entry, reason: Reason) -> None:
-        """Disables a subscription as it was when a request was sent."""
+        """Disables a subscription as it was when a request was sent, and reports it: rather twice than not at all."""
         _log.warning("subscription.disabled", subscription=attempted.uid, name=attempted.name, reason=reason)
+        subscription = {"uid": attempted.uid, "namespace": attempted.namespace, "name": attempted.name}
+        await self._report(DISABLED_EVENT, {"subscription": subscription, "reason": reason})
         state = msgspec.json.encode(Disabled(reason, fingerprint(attempted), self._clock()))
         await self._store.disable(attempted.uid, state)

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.attempt import Attempted, Attempts
 from hookcast_app.delivery.backlog import Backlog
+from hookcast_app.delivery.disabling import Disabling, Report
 from hookcast_app.delivery.dispatcher import Dispatcher
 from hookcast_app.delivery.history import History
 from hookcast_app.delivery.outcome import Dead, Delivered, Later
@@ -43,6 +44,7 @@ class Dispatching:
         *,
         clock: Callable[[], int],
         random: Callable[[], float],
+        report: Report,
         metrics: Metrics,
     ) -> None:
         # The embedded Redis serves one process only: the next one is its successor and takes over its leases at once.
@@ -63,14 +65,18 @@ class Dispatching:
         self._client = HttpClient(policy, connections_per_endpoint=MAX_CONNECTIONS)
         targets = Targets(configuration, version("hookcast"), clock, settings.deletion_grace_seconds)
         attempts = Attempts(self._client, clock, random)
-        self._dispatcher = Dispatcher(store, configuration, targets, attempts, clock, self._observe)
+        disabling = Disabling(store, configuration, clock, report, after_seconds=settings.disable_after_seconds)
+        self._dispatcher = Dispatcher(store, configuration, targets, attempts, disabling, clock, self._observe)
         self._signals = Signals(redis, keys.wake, self._dispatcher.wake, self._dispatcher.look)
         self._backlog = Backlog(store, configuration, clock, metrics)
         metrics.gauge("lanes_held", "Lanes leased by this process.", lambda: self._dispatcher.lanes_held)
         metrics.gauge("attempts_in_flight", "Attempts under way.", lambda: self._dispatcher.in_flight)
-        metrics.sampled(
-            "counter", "deliveries_dropped", "Results dropped, by why.", "why", self._dispatcher.counts.items
+        metrics.gauge(
+            "breakers_open",
+            "Subscriptions whose circuit breaker is open, of those leased by this process.",
+            lambda: self._dispatcher.breakers_open,
         )
+        metrics.sampled("counter", "deliveries_dropped", "Results dropped, by why.", "why", self._dispatcher.dropped)
 
     async def run(self) -> None:
         """Works until cancelled, or until a task of it dies."""

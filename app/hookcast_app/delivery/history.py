@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from hookcast_app.delivery.models import Attempt, Disabled, Place, Record, delivery_id
 from hookcast_app.delivery.request import message_id
 from hookcast_app.events import Stored, timestamp
-from hookcast_app.redis import Keys, translated
+from hookcast_app.redis import Keys, ref_of, translated
 
 SCAN_AT_MOST = 1_000
 """References that one request looks at; a page that finds too little continues from its cursor."""
@@ -63,13 +63,13 @@ class History:
             if place is Place.LATER:
                 start = int(before or 0)
                 found = cast("list[bytes]", await self._redis.zrange(key, start, start + limit - 1))
-                return [(str(start + number), ref.decode()) for number, ref in enumerate(found, 1)]
+                return [(str(start + number), ref_of(ref.decode())) for number, ref in enumerate(found, 1)]
             return await self._newest(key, before, limit)
 
     async def _newest(self, key: str, before: str | None, limit: int) -> list[tuple[str, str]]:
         answer = await self._redis.xrevrange(key, max=f"({before}" if before else "+", count=limit)
         entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", answer)
-        return [(entry.decode(), fields[b"e"].decode()) for entry, fields in entries]
+        return [(entry.decode(), ref_of(fields[b"e"].decode())) for entry, fields in entries]
 
 
 def shown_delivery(known: Known, uid: str, now_ms: int, *, attempts: bool = False) -> dict[str, object]:

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from hookcast_app.redis import ref_of
 from hookcast_core.errors import Reason
 
 MAX_ATTEMPTS_KEPT = 50
@@ -56,9 +57,9 @@ class Disabled(msgspec.Struct, frozen=True):
     at: int
 
 
-def delivery_id(ref: str, uid: str) -> str:
+def delivery_id(reference: str, uid: str) -> str:
     """The id by which the API and `x-hookcast-delivery` name a delivery."""
-    return f"{ref}.{uid}"
+    return f"{ref_of(reference)}.{uid}"
 
 
 def split_delivery_id(text: str) -> tuple[str, str] | None:

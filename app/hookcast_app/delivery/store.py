@@ -21,6 +21,8 @@ FAR = 10**13
 """A horizon in ms beyond every delay."""
 ALL = -1
 """A limit that is none."""
+DUE_AT_ONCE = 500
+"""Deliveries that one turn makes due in one lane, at the most."""
 
 Mode = Literal["take", "hold", "release", "park"]
 ScriptOutcome = Literal["delivered", "dead", "discarded", "later", "held", "missing"]
@@ -51,14 +53,23 @@ class Turn:
     want: int = 0
     park_ms: int = 0
     horizon_ms: int = 0
+    due_at_once: int = DUE_AT_ONCE
+    failing: bytes = b""
+    """What to remember of an endpoint that fails: empty leaves it as it is, "-" forgets it."""
     results: Sequence[Result] = field(default_factory=tuple)
 
 
 class Fetched(NamedTuple):
-    """A turn's answer: the lane is ours; what comes next in its stream, and when something becomes due (ms)."""
+    """A turn's answer: the lane is ours.
+
+    When something becomes due (ms), what is remembered of the lane, how many deliveries it has that have not ended, and
+    what comes next in its stream.
+    """
 
     due_ms: int | None
     disabled: bytes
+    failing: bytes
+    backlog: int
     entries: list[tuple[bytes, str]]
 
 
@@ -102,11 +113,12 @@ class LaneStore:
 
         Raises Unavailable: what was settled is then unknown, and the same turn may be tried again.
         """
-        keys = [self._keys.ring, self._keys.hungry, self._keys.disabled, self._keys.mark]
+        keys = [self._keys.ring, self._keys.hungry, self._keys.disabled, self._keys.failing, self._keys.mark]
         args: list[str | bytes | int] = [*self._head, len(turns)]
         for turn in turns:
             keys += self._lane_keys(turn)
-            args += (turn.uid, turn.mode, turn.park_ms, turn.after, turn.want, turn.horizon_ms, len(turn.results))
+            args += (turn.uid, turn.mode, turn.park_ms, turn.after, turn.want, turn.horizon_ms, turn.due_at_once)
+            args += (turn.failing, len(turn.results))
             for result in turn.results:
                 args += (result.entry, result.ref, result.outcome, result.delay_ms, _encode(result.record))
         with translated("turn"):
@@ -165,7 +177,7 @@ class LaneStore:
 
 def _fetched(answer: list[object]) -> Fetched | None:
     match answer:
-        case [1, int(due), bytes(disabled), list(flat)]:
-            pairs = zip(flat[::2], flat[1::2], strict=True)
-            return Fetched(due if due >= 0 else None, disabled, [(entry, ref.decode()) for entry, ref in pairs])
+        case [1, int(due), bytes(disabled), bytes(failing), int(backlog), list(flat)]:
+            entries = [(entry, ref.decode()) for entry, ref in zip(flat[::2], flat[1::2], strict=True)]
+            return Fetched(due if due >= 0 else None, disabled, failing, backlog, entries)
     return None

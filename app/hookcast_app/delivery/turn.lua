@@ -1,30 +1,33 @@
 -- One turn of many lanes: hold the lease, settle what was attempted, make due what waited, fetch what comes next.
 -- Everything is read first: a key of a wrong type raises before anything is written.
 --
--- KEYS  ring, hungry, disabled, mark, then for each lane: lease, waiting, later, delivered, dead, discarded,
+-- KEYS  ring, hungry, disabled, failing, mark, then for each lane: lease, waiting, later, delivered, dead, discarded,
 --       and the event of each of its results
 -- ARGV  token, lease ms, retention s, dead letters' retention s, number of lanes, then for each lane:
---       UID, mode, park ms, read after (a stream id or '-'), how many to fetch, horizon ms, number of results,
---       and for each result: stream id, ref, outcome, delay ms, record
+--       UID, mode, park ms, read after (a stream id or '-'), how many to fetch, horizon ms, how many to
+--       make due, what to remember of its failing endpoint ('' nothing new, '-' to forget it), number of results,
+--       and for each result: stream id, reference, outcome, delay ms, record
 --       mode: take (lease it if free), hold (it must be ours), release (settle, then give it back),
 --       park (free and not to be looked at for park ms)
 --       outcome: delivered, dead, discarded, later (after delay), held (keeps its place), missing (its event is gone)
 --       horizon: what is due within so many ms is made due now
--- Returns for each lane: {1, due ms or -1, disabled or '', [stream id, ref, …]}, or {0} if another holds the lease.
+-- Returns for each lane: {1, due ms or -1, disabled or '', failing or '', deliveries waiting and later,
+--       [stream id, reference, …]}, or {0} if another holds the lease.
 local token, lease_ms = ARGV[1], tonumber(ARGV[2])
 local retention, dead_retention = tonumber(ARGV[3]), tonumber(ARGV[4])
-local ring, hungry, disabled = KEYS[1], KEYS[2], KEYS[3]
+local ring, hungry, disabled, failing = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- See redis/moving.py: while it is drained, attempts that are under way are settled and no lane is leased any more.
-local mark = string.match(redis.call('GET', KEYS[4]) or '', '^%a+')
+local mark = string.match(redis.call('GET', KEYS[5]) or '', '^%a+')
 if mark and mark ~= 'draining' then
   return redis.error_reply('HOOKCASTMOVED the data of this Redis are moved to another, or are not all here yet')
 end
 redis.call('ZCARD', ring)
 redis.call('SCARD', hungry)
 redis.call('HLEN', disabled)
+redis.call('HLEN', failing)
 
 -- What is known of the events at hand: how many of their deliveries are open, and whether one died. Events are read
 -- once and written with these, so that several deliveries of one event may be settled in one turn.
@@ -43,7 +46,7 @@ end
 local function read(key, arg)
   local lane = { lease = KEYS[key], waiting = KEYS[key + 1], later = KEYS[key + 2], uid = ARGV[arg], mode = ARGV[arg + 1],
     park = tonumber(ARGV[arg + 2]), after = ARGV[arg + 3], want = tonumber(ARGV[arg + 4]),
-    horizon = tonumber(ARGV[arg + 5]), results = {},
+    horizon = tonumber(ARGV[arg + 5]), due_at_once = ARGV[arg + 6], failing = ARGV[arg + 7], results = {},
     places = { delivered = KEYS[key + 3], dead = KEYS[key + 4], discarded = KEYS[key + 5] } }
   lane.holder = redis.call('GET', lane.lease)
   redis.call('ZCARD', lane.later)
@@ -51,13 +54,13 @@ local function read(key, arg)
   for _, place in pairs(lane.places) do
     redis.call('XLEN', place)
   end
-  local count = tonumber(ARGV[arg + 6])
+  local count = tonumber(ARGV[arg + 8])
   for number = 1, count do
-    local at = arg + 2 + 5 * number
-    lane.results[number] = { event = event_of(KEYS[key + 5 + number]), entry = ARGV[at], ref = ARGV[at + 1],
+    local at = arg + 4 + 5 * number
+    lane.results[number] = { event = event_of(KEYS[key + 5 + number]), entry = ARGV[at], reference = ARGV[at + 1],
       outcome = ARGV[at + 2], delay = tonumber(ARGV[at + 3]), record = ARGV[at + 4] }
   end
-  return lane, key + 6 + count, arg + 7 + 5 * count
+  return lane, key + 6 + count, arg + 9 + 5 * count
 end
 
 local function settle(lane, result)
@@ -74,7 +77,7 @@ local function settle(lane, result)
   end
   if result.outcome == 'later' then
     redis.call('HSET', event.key, lane.field, result.record)
-    redis.call('ZADD', lane.later, now + result.delay, result.ref)
+    redis.call('ZADD', lane.later, now + result.delay, result.reference)
     return
   end
   event.open = event.open - 1
@@ -84,7 +87,7 @@ local function settle(lane, result)
   else
     redis.call('HSET', event.key, lane.field, result.record, 'n', event.open)
   end
-  redis.call('XADD', lane.places[result.outcome], '*', 'e', result.ref)
+  redis.call('XADD', lane.places[result.outcome], '*', 'e', result.reference)
   lane.settled[result.outcome] = true
   if event.open <= 0 then
     redis.call('EXPIRE', event.key, event.dead == 1 and dead_retention or retention)
@@ -100,10 +103,10 @@ local function trim(lane)
 end
 
 local function make_due(lane)
-  local due = redis.call('ZRANGEBYSCORE', lane.later, '-inf', string.format('%.0f', now + lane.horizon), 'LIMIT', 0, 500)
-  for _, ref in ipairs(due) do
-    redis.call('XADD', lane.waiting, '*', 'e', ref)
-    redis.call('ZREM', lane.later, ref)
+  local due = redis.call('ZRANGEBYSCORE', lane.later, '-inf', string.format('%.0f', now + lane.horizon), 'LIMIT', 0, lane.due_at_once)
+  for _, reference in ipairs(due) do
+    redis.call('XADD', lane.waiting, '*', 'e', reference)
+    redis.call('ZREM', lane.later, reference)
   end
 end
 
@@ -152,7 +155,7 @@ local function turn(lane)
     if free or ours then
       give_back(lane)
     end
-    return { 1, -1, '', {} }
+    return { 1, -1, '', '', 0, {} }
   end
   if not ours and not (free and lane.mode == 'take') then
     if not free then
@@ -169,19 +172,26 @@ local function turn(lane)
     settle(lane, result)
   end
   trim(lane)
+  if lane.failing == '-' then
+    redis.call('HDEL', failing, lane.uid)
+  elseif lane.failing ~= '' then
+    redis.call('HSET', failing, lane.uid, lane.failing)
+  end
   if lane.mode == 'release' then
     give_back(lane)
-    return { 1, -1, '', {} }
+    return { 1, -1, '', '', 0, {} }
   end
   redis.call('SET', lane.lease, token, 'PX', lease_ms)
   redis.call('ZADD', ring, now + lease_ms, lane.uid)
   make_due(lane)
   local entries = fetch(lane)
-  return { 1, next_due(lane), redis.call('HGET', disabled, lane.uid) or '', entries }
+  local backlog = redis.call('XLEN', lane.waiting) + redis.call('ZCARD', lane.later)
+  return { 1, next_due(lane), redis.call('HGET', disabled, lane.uid) or '', redis.call('HGET', failing, lane.uid) or '',
+    backlog, entries }
 end
 
 local lanes = {}
-local key, arg = 5, 6
+local key, arg = 6, 6
 for number = 1, tonumber(ARGV[5]) do
   lanes[number], key, arg = read(key, arg)
 end

@@ -5,7 +5,7 @@
 -- KEYS  ring, hungry, index of events, mark, then each lane's waiting stream,
 --       then for each event its own key and, if its publisher chose the id, its dedup key
 -- ARGV  number of lanes, number of events, retention s, dedup s, wake channel, then each lane's UID,
---       then for each event: ref, digest (16 bytes, or empty), record, body,
+--       then for each event: reference, digest (16 bytes, or empty), record, body,
 --       number of matches, the matching lanes' numbers, number of channels, and if there are any: payload, channels
 -- Returns for each event: -1 stored, -2 id used before for another body, else it is a duplicate and this is how many
 --       subscriptions matched the first time.
@@ -27,17 +27,17 @@ end
 local verdicts, batch, seen = {}, {}, {}
 local key, arg = 5 + lanes, 6 + lanes
 for number = 1, events do
-  local event = { key = KEYS[key], ref = ARGV[arg], digest = ARGV[arg + 1], at = arg + 2 }
+  local event = { key = KEYS[key], reference = ARGV[arg], digest = ARGV[arg + 1], at = arg + 2 }
   key = key + 1
   local verdict = -1
   if event.digest ~= '' then
     event.dedup = KEYS[key]
     key = key + 1
-    local known = seen[event.ref] or redis.call('GET', event.dedup) or redis.call('HGET', event.key, 'h')
+    local known = seen[event.key] or redis.call('GET', event.dedup) or redis.call('HGET', event.key, 'h')
     if known then
       verdict = string.sub(known, 1, 16) == event.digest and tonumber(string.sub(known, 17)) or -2
     else
-      seen[event.ref] = event.digest .. ARGV[arg + 4]
+      seen[event.key] = event.digest .. ARGV[arg + 4]
     end
   end
   verdicts[number] = verdict
@@ -52,9 +52,9 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function deliver(lane, ref)
+local function deliver(lane, reference)
   local waiting, uid = KEYS[4 + lane], ARGV[5 + lane]
-  redis.call('XADD', waiting, '*', 'e', ref)
+  redis.call('XADD', waiting, '*', 'e', reference)
   lengths[lane] = lengths[lane] + 1
   -- A lane that is read to its end says so in `hungry`; only then, or if it was empty, must somebody be told.
   if redis.call('SREM', hungry, uid) == 1 or lengths[lane] == 1 then
@@ -70,7 +70,7 @@ for _, event in ipairs(batch) do
   local fields = { 'm', ARGV[at], 'b', ARGV[at + 1], 'n', matches }
   local uids = {}
   for match = 1, matches do
-    uids[match] = deliver(tonumber(ARGV[at + 2 + match]), event.ref)
+    uids[match] = deliver(tonumber(ARGV[at + 2 + match]), event.reference)
   end
   if matches > 0 then
     fields[7], fields[8] = 's', table.concat(uids, ' ')
@@ -80,7 +80,7 @@ for _, event in ipairs(batch) do
     redis.call('SET', event.dedup, event.digest .. matches, 'EX', dedup)
   end
   redis.call('HSET', event.key, unpack(fields))
-  redis.call('XADD', index, '*', 'e', event.ref)
+  redis.call('XADD', index, '*', 'e', event.reference)
   if matches == 0 then
     redis.call('EXPIRE', event.key, retention)
   end

@@ -9,10 +9,11 @@ import msgspec
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.events.encoding import stored, structured
-from hookcast_app.events.models import Accepted, Event
+from hookcast_app.events.models import Accepted, Event, timestamp, uuid7
 from hookcast_app.events.store import REUSED, STORED, EventStore, Publication
 from hookcast_app.observability import Metrics
 from hookcast_app.realtime import encode_publication
+from hookcast_app.redis import reference
 from hookcast_app.subscriptions import Matches, Trial, fair_limit
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 
@@ -28,6 +29,8 @@ _TRIAL_COST = 100
 MAX_WRITE_EVENTS = 2_000
 MAX_WRITE_BYTES = 4_194_304
 """What goes into one script call, so that none blocks Redis for long; one event alone may be larger."""
+OUR_SOURCE = "/hookcast"
+"""The `source` of events of ours."""
 MAX_QUEUED_BYTES = 67_108_864
 """Events accepted from clients and not yet written; beyond it publishers are told to come back."""
 
@@ -90,6 +93,18 @@ class Events:
             for event, publication, verdict in zip(events, publications, verdicts, strict=True)
         ]
 
+    async def report(self, event_type: str, data: dict[str, object]) -> None:
+        """Publishes an event of ours. Raises Unavailable as `publish` does."""
+        event = Event(
+            id=uuid7(),
+            source=OUR_SOURCE,
+            type=event_type,
+            time=timestamp(self._clock()),
+            datacontenttype="application/json",
+            data=msgspec.json.encode(data),
+        )
+        await self.publish([event], "")
+
     async def run(self) -> None:
         """Writes what is queued, one call at a time: what arrives during a call goes together into the next."""
         while True:
@@ -112,7 +127,7 @@ class Events:
         body, data_at = structured(event)
         record = stored(event, data_at, self._clock(), correlation_id)
         return Publication(
-            ref=event.ref,
+            reference=reference(event.ref, event.orderingkey),
             given=event.given,
             record=msgspec.json.encode(record),
             body=body,

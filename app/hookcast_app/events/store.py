@@ -16,7 +16,7 @@ _publish = Script("hookcast_app.events", "publish.lua")
 class Publication(msgspec.Struct, frozen=True):
     """One event, ready to be stored: its bytes, the lanes that it matched and the channels that it goes to."""
 
-    ref: str
+    reference: str
     given: bytes | None
     record: bytes
     body: bytes
@@ -49,10 +49,10 @@ class EventStore:
         keys += [self._keys.lane(uid, "waiting") for uid in lanes]
         args: list[str | bytes | int] = [len(lanes), len(batch), *self._limits, self._keys.wake, *lanes]
         for publication in batch:
-            keys.append(self._keys.event(publication.ref))
+            keys.append(self._keys.event(publication.reference))
             if publication.given is not None:
-                keys.append(self._keys.dedup(publication.ref))
-            args += (publication.ref, publication.given or b"", publication.record, publication.body)
+                keys.append(self._keys.dedup(publication.reference))
+            args += (publication.reference, publication.given or b"", publication.record, publication.body)
             args += (len(publication.lanes), *(numbers[uid] for uid in publication.lanes), len(publication.channels))
             if publication.channels:
                 args += (publication.payload, *map(channel, publication.channels))

@@ -1,5 +1,8 @@
 """The names of everything in Redis, in one place.
 
+A ref stands for an event. Lanes refer to an event by its reference: the ref and, if the event has an ordering key, a
+space and what stands for that key, so that whoever reads a lane knows which deliveries must wait for which.
+
 `hookcast:{<tag>}:` begins every key of a partition, so that one script can reach all of them on a Redis Cluster.
 
     event:<ref>             hash: m record, b body, s subscriptions matched, n deliveries open, h digest,
@@ -8,13 +11,16 @@
     events                  stream: refs of accepted events in order
     ring                    sorted set: lanes by the time (epoch ms) at which they want attention
     hungry                  set: lanes read to their end; the next publish to one wakes a dispatcher
-    disabled                hash: lanes that an endpoint's answer disabled
+    disabled                hash: lanes that an endpoint's answers disabled
+    failing                 hash: what a lane's dispatcher knows of an endpoint that fails, for the next one
     mark                    there while all of this is moved to another Redis, and afterwards: see moving.py
     lane:<uid>:lease        token of the dispatcher that works this lane
-    lane:<uid>:waiting      stream: refs in order; those in flight stay until they are settled
-    lane:<uid>:later        sorted set: refs by the time of their next attempt
-    lane:<uid>:delivered, …:dead, …:discarded     streams: refs in the order in which they got there
+    lane:<uid>:waiting      stream: references in order; those in flight stay until they are settled
+    lane:<uid>:later        sorted set: references by the time of their next attempt
+    lane:<uid>:delivered, …:dead, …:discarded     streams: references in the order in which they got there
 """
+
+from hashlib import blake2b
 
 PREFIX = "hookcast:"
 PLACES = ("waiting", "later", "delivered", "dead", "discarded")
@@ -29,20 +35,38 @@ class Keys:
         self.hungry = f"{self.prefix}hungry"
         self.events = f"{self.prefix}events"
         self.disabled = f"{self.prefix}disabled"
+        self.failing = f"{self.prefix}failing"
         self.wake = f"{self.prefix}wake"
         self.mark = f"{self.prefix}mark"
 
-    def event(self, ref: str) -> str:
-        """An event's hash."""
-        return f"{self.prefix}event:{ref}"
+    def event(self, reference: str) -> str:
+        """An event's hash, by its ref or a lane's reference to it."""
+        return f"{self.prefix}event:{ref_of(reference)}"
 
-    def dedup(self, ref: str) -> str:
+    def dedup(self, reference: str) -> str:
         """What is remembered of an id that a publisher chose."""
-        return f"{self.prefix}dedup:{ref}"
+        return f"{self.prefix}dedup:{ref_of(reference)}"
 
     def lane(self, uid: str, part: str) -> str:
         """A lane's lease, or one of the places of its deliveries."""
         return f"{self.prefix}lane:{uid}:{part}"
+
+
+def reference(ref: str, ordering_key: str | None) -> str:
+    """How lanes refer to an event. Two ordering keys that are taken for the same wait for each other, no worse."""
+    if ordering_key is None:
+        return ref
+    return f"{ref} {blake2b(ordering_key.encode(), digest_size=8).hexdigest()}"
+
+
+def ref_of(reference: str) -> str:
+    """The event's ref in a lane's reference to it."""
+    return reference.partition(" ")[0]
+
+
+def order_of(reference: str) -> str:
+    """What stands for the ordering key in a lane's reference; empty without one."""
+    return reference.partition(" ")[2]
 
 
 def channel(name: str) -> str:
