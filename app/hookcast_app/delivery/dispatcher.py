@@ -11,6 +11,7 @@ from hookcast_app.delivery.disabling import Disabling
 from hookcast_app.delivery.lane import Lane
 from hookcast_app.delivery.ordering import Order
 from hookcast_app.delivery.pace import Pace
+from hookcast_app.delivery.sharing import Sharing
 from hookcast_app.delivery.store import FAR, LaneStore, Turn
 from hookcast_app.delivery.targets import Disposition, Targets, fingerprint
 from hookcast_app.delivery.turns import PARK_MS, Turns
@@ -48,6 +49,7 @@ class Dispatcher:
             store, clock, feed=self._work.feed, is_disabled=disabling.stays, given_back=self._given_back
         )
         self._lanes = self._turns.lanes
+        self._sharing = Sharing()
         self._look = asyncio.Event()
         self._fewer = asyncio.Event()
         self._stopping = False
@@ -85,12 +87,16 @@ class Dispatcher:
     def wake(self, uid: str) -> None:
         """Something was published to this lane, or it wants attention for another reason."""
         lane = self._lanes.get(uid)
-        if lane is None and not self._stopping and not self._paused:
+        if lane is None and self._takes(uid):
             lane = self._lanes[uid] = Lane(uid)
             self._apply(lane)
         if lane is not None:
             lane.wake()
             self._want(lane)
+
+    def _takes(self, uid: str) -> bool:
+        passed_on = self._sharing.is_left_alone(uid, asyncio.get_running_loop().time())
+        return not (self._stopping or self._paused or passed_on)
 
     def look(self) -> None:
         """Looks for lanes that want attention at once: after signals may have been missed."""
@@ -172,17 +178,25 @@ class Dispatcher:
             self._work.leave(lane)
         try:
             async with asyncio.timeout(seconds):
+                await self._unshare()
                 while self._lanes:
                     self._fewer.clear()
                     await self._fewer.wait()
         except TimeoutError:
             _log.warning("dispatcher.drain_timeout", in_flight=self.in_flight)
 
+    async def _unshare(self) -> None:
+        try:
+            await self._store.unshare()
+        except Unavailable as error:  # the others notice by themselves
+            self._turns.unavailable(error)
+
     async def _poll(self) -> None:
         horizon = FAR  # at first also what a process with our token left leased
         while not self._stopping:
             self._look.clear()
             try:
+                await self._balance()
                 for uid in await self._store.due(10_000 if horizon else 500, horizon):
                     self.wake(uid)
                 horizon = horizon if self._paused else 0
@@ -195,6 +209,12 @@ class Dispatcher:
                     await self._look.wait()
             except TimeoutError:
                 continue
+
+    async def _balance(self) -> None:
+        """Passes on what others should have."""
+        share = await self._store.share(len(self._lanes))
+        for lane in self._sharing.to_pass_on(self._lanes.values(), share, asyncio.get_running_loop().time()):
+            self._work.leave(lane)
 
     def _tend(self, now: float) -> None:
         """Renews leases, and gives back the lanes that have been idle."""

@@ -14,6 +14,7 @@ from hookcast_app.redis import Keys, Script, translated
 _turn = Script("hookcast_app.delivery", "turn.lua")
 _load = Script("hookcast_app.delivery", "load.lua")
 _unmarked = Script("hookcast_app.redis", "unmarked.lua")
+_share = Script("hookcast_app.delivery", "share.lua")
 _due = Script("hookcast_app.delivery", "due.lua")
 _backlog = Script("hookcast_app.delivery", "backlog.lua")
 
@@ -21,6 +22,8 @@ FAR = 10**13
 """A horizon in ms beyond every delay."""
 ALL = -1
 """A limit that is none."""
+BELIEVED_MS = 5_000
+"""A dispatcher that has not told how many lanes it holds for so long is not there."""
 DUE_AT_ONCE = 500
 """Deliveries that one turn makes due in one lane, at the most."""
 
@@ -83,6 +86,13 @@ class Loaded(NamedTuple):
     record: Record
 
 
+class Share(NamedTuple):
+    """How many dispatchers there are, and how many lanes all of them hold together."""
+
+    dispatchers: int
+    lanes: int
+
+
 class Depth(NamedTuple):
     """How many deliveries a lane has, and since when (epoch ms) the first of those waiting is due."""
 
@@ -106,7 +116,8 @@ class LaneStore:
     ) -> None:
         self._redis = redis
         self._keys = keys
-        self._head = (token, int(lease_seconds * 1000), retention_seconds, dead_letter_retention_seconds)
+        self._token = token
+        self._head = (token, int(lease_seconds * 1000), retention_seconds, dead_letter_retention_seconds, keys.wake)
 
     async def turn(self, turns: Sequence[Turn]) -> list[Fetched | None]:
         """Carries out the turns of different lanes in one script; None where another dispatcher holds the lane.
@@ -142,6 +153,20 @@ class LaneStore:
             else None
             for (_, entry, ref), (record, body, delivery) in zip(wanted, found, strict=True)
         ]
+
+    async def share(self, held: int) -> Share:
+        """Tells how many lanes this dispatcher holds, and learns how many there are of both."""
+        return await self._share(str(held))
+
+    async def unshare(self) -> None:
+        """Tells that this dispatcher takes no more lanes."""
+        await self._share("")
+
+    async def _share(self, held: str) -> Share:
+        keys = [self._keys.mark, self._keys.dispatchers]
+        with translated("share lanes"):
+            dispatchers, lanes = await _share(self._redis, keys, [self._token, held, BELIEVED_MS])
+        return Share(dispatchers, lanes)
 
     async def due(self, limit: int, horizon_ms: int = 0) -> list[str]:
         """Lanes that want attention within `horizon_ms`, the longest waiting first."""

@@ -3,7 +3,8 @@
 --
 -- KEYS  ring, hungry, disabled, failing, mark, then for each lane: lease, waiting, later, delivered, dead, discarded,
 --       and the event of each of its results
--- ARGV  token, lease ms, retention s, dead letters' retention s, number of lanes, then for each lane:
+-- ARGV  token, lease ms, retention s, dead letters' retention s, wake channel, number of lanes,
+--       then for each lane:
 --       UID, mode, park ms, read after (a stream id or '-'), how many to fetch, horizon ms, how many to
 --       make due, what to remember of its failing endpoint ('' nothing new, '-' to forget it), number of results,
 --       and for each result: stream id, reference, outcome, delay ms, record
@@ -14,7 +15,7 @@
 -- Returns for each lane: {1, due ms or -1, disabled or '', failing or '', deliveries waiting and later,
 --       [stream id, reference, …]}, or {0} if another holds the lease.
 local token, lease_ms = ARGV[1], tonumber(ARGV[2])
-local retention, dead_retention = tonumber(ARGV[3]), tonumber(ARGV[4])
+local retention, dead_retention, wake = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local ring, hungry, disabled, failing = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -141,6 +142,9 @@ local function give_back(lane)
   end
   if left > 0 then
     redis.call('ZADD', ring, now + lane.park, lane.uid)
+    if lane.park == 0 then
+      redis.call('PUBLISH', wake, lane.uid)
+    end
   elseif due >= 0 then
     redis.call('ZADD', ring, now + math.max(due, lane.park), lane.uid)
   else
@@ -191,8 +195,8 @@ local function turn(lane)
 end
 
 local lanes = {}
-local key, arg = 6, 6
-for number = 1, tonumber(ARGV[5]) do
+local key, arg = 6, 7
+for number = 1, tonumber(ARGV[6]) do
   lanes[number], key, arg = read(key, arg)
 end
 -- A Redis that is out of memory refuses a script at its first write if that could need memory; this one cannot, and is

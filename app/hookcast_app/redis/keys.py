@@ -13,6 +13,7 @@ space and what stands for that key, so that whoever reads a lane knows which del
     hungry                  set: lanes read to their end; the next publish to one wakes a dispatcher
     disabled                hash: lanes that an endpoint's answers disabled
     failing                 hash: what a lane's dispatcher knows of an endpoint that fails, for the next one
+    dispatchers             hash: by token, until when (epoch ms) a dispatcher is believed to be there, and its lanes
     mark                    there while all of this is moved to another Redis, and afterwards: see moving.py
     lane:<uid>:lease        token of the dispatcher that works this lane
     lane:<uid>:waiting      stream: references in order; those in flight stay until they are settled
@@ -35,6 +36,7 @@ class Keys:
         self.hungry = f"{self.prefix}hungry"
         self.events = f"{self.prefix}events"
         self.disabled = f"{self.prefix}disabled"
+        self.dispatchers = f"{self.prefix}dispatchers"
         self.failing = f"{self.prefix}failing"
         self.wake = f"{self.prefix}wake"
         self.mark = f"{self.prefix}mark"
