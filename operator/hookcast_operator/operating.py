@@ -43,6 +43,8 @@ RESYNC_SECONDS = 300.0
 """Between two whole lists, whatever the watches say."""
 SLICES_SECONDS = 60
 """A watch of the pods' addresses lasts this long at most, and every one begins with a list."""
+NOT_SERVED_AT_ONCE = 50
+"""Events about objects that nobody serves, after each list: users of other objects wait for theirs."""
 UNSERVED_SECONDS = 60
 """An object of another dispatcher that nobody has written a status for by then is served by nobody."""
 UNREACHABLE_SECONDS = 15.0
@@ -77,6 +79,7 @@ class Operator:
         self._metrics = metrics
         self._resync = asyncio.Event()
         self._wellbeing = Wellbeing()
+        self._told_unserved: set[tuple[str, int]] = set()
         self._events = EventPoster(api, instance=settings.pod_name, on_told=metrics.told)
         self._observed = Observed(
             settings,
@@ -276,11 +279,20 @@ class Operator:
 
     def _tell_unserved(self) -> None:
         before = (datetime.now(UTC) - timedelta(seconds=UNSERVED_SECONDS)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for found in self._foreign():
+        foreign = self._foreign()
+        self._told_unserved &= {(found.identity.uid, found.identity.generation) for found in foreign}
+        told = 0
+        for found in foreign:
+            version = (found.identity.uid, found.identity.generation)
             is_served = found.status.get("observedGeneration") == found.identity.generation
-            if not is_served and found.identity.created < before:
-                message = f"no dispatcher named {found.dispatcher} has taken it; see spec.dispatcherRef"
-                self._events.tell(News(found.identity, "Warning", "NotServed", message, ""))
+            if is_served or version in self._told_unserved or found.identity.created >= before:
+                continue
+            message = f"no dispatcher named {found.dispatcher} has taken it; see spec.dispatcherRef"
+            self._events.tell(News(found.identity, "Warning", "NotServed", message, ""))
+            self._told_unserved.add(version)
+            told += 1
+            if told == NOT_SERVED_AT_ONCE:  # the others' turn comes; news of what is served waits for none of these
+                break
 
     def _foreign(self) -> list[CustomObject]:
         """Objects of other dispatchers, as they are now."""
