@@ -20,19 +20,27 @@ def share(claims: Sequence[Claim], in_force: Mapping[str, str]) -> tuple[dict[st
     """Whose each path is (UID by path), and the paths that were wanted in vain (by UID).
 
     `claims` come in the order in which free paths are given, one for each UID; `in_force` are the paths of before by
-    UID. Each round refuses somebody for good, so that there are at most as many as claims.
+    UID. This is deferred acceptance (Gale and Shapley, 1962): each claims what it wants and then what it had, each path
+    keeps the best claim so far, and in which order they are looked at makes no difference.
     """
+    order = {claim.uid: number for number, claim in enumerate(claims)}
+    owners: dict[str, str] = {}
     late: dict[str, str] = {}
-    claimed = {claim.uid: claim.path for claim in claims}
-    while True:
-        owners: dict[str, str] = {}
-        for uid in sorted(claimed, key=lambda uid: in_force.get(uid) != claimed[uid]):
-            owners.setdefault(claimed[uid], uid)
-        refused = [uid for uid, path in claimed.items() if owners[path] != uid]
-        if not refused:
-            return owners, late
-        for uid in refused:
-            wanted, before = claimed.pop(uid), in_force.get(uid)
-            late.setdefault(uid, wanted)
-            if before is not None and before != wanted:
-                claimed[uid] = before
+
+    def rank(uid: str, path: str) -> tuple[bool, int]:
+        return in_force.get(uid) != path, order[uid]
+
+    for claim in claims:
+        claiming: Claim | None = claim
+        while claiming is not None:
+            uid, path = claiming.uid, claiming.path
+            owner = owners.get(path)
+            if owner is None or rank(uid, path) < rank(owner, path):
+                owners[path] = uid
+                uid, owner = owner or "", uid
+            if not uid:
+                break
+            late.setdefault(uid, path)
+            before = in_force.get(uid)
+            claiming = None if before is None or before == path else Claim(uid, before)
+    return owners, late

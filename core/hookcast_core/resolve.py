@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509 import Certificate, load_pem_x509_certificates
 from pydantic import SecretStr
 
@@ -21,6 +25,10 @@ from hookcast_core.signing import parse_secret
 from hookcast_core.source import Scheme, VerificationSecretRef, WebhookSource
 from hookcast_core.subscription import Endpoint, Header, SecretKeyRef, Subscription, epoch_ms
 
+MAX_PRIVATE_KEY = 16_384
+"""Characters."""
+MAX_RSA_BITS = 8_192
+PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
 MAX_CERTIFICATES = 65_536
 MAX_SECRET = 4_096
 """Characters of what requests are verified with."""
@@ -196,13 +204,33 @@ def _client_certificate(name: str, read: _Secrets) -> ClientCertificate:
     field = "endpoint.tls.clientCertificateSecretRef"
     text, key = (read.text(name, part, field) for part in ("tls.crt", "tls.key"))
     chain = _certificates(text, f"tls.crt of the Secret {name}", field, read)
-    try:
-        is_its_key = chain[0].public_key() == load_pem_private_key(key.encode(), None).public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
-        raise read.invalid(field, f"tls.key of the Secret {name} is no private key in PEM, unencrypted") from None
-    if not is_its_key:
+    private = _private_key(key, f"tls.key of the Secret {name}", field, read)
+    if chain[0].public_key() != private.public_key():
         raise read.invalid(field, f"tls.key of the Secret {name} is not the key of the first certificate in tls.crt")
-    return ClientCertificate(chain=_pem(chain), key=key)
+    return ClientCertificate(chain=_pem(chain), key=_pem_of(private))
+
+
+def _private_key(text: str, what: str, field: str, read: _Secrets) -> PrivateKey:
+    """A key of the kinds that certificates are made for.
+
+    Whether an RSA key's primes are such is not asked: with a large one that takes minutes, during which nothing else
+    runs. Whether it is the certificate's key is.
+    """
+    if len(text) > MAX_PRIVATE_KEY:
+        raise read.invalid(field, f"{what} has over {MAX_PRIVATE_KEY} characters")
+    try:
+        key = load_pem_private_key(text.encode(), None, unsafe_skip_rsa_key_validation=True)
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it is encrypted
+        raise read.invalid(field, f"{what} is no private key in PEM, unencrypted") from None
+    if not isinstance(key, PrivateKey) or (isinstance(key, RSAPrivateKey) and key.key_size > MAX_RSA_BITS):
+        raise read.invalid(
+            field, f"{what} is neither RSA of at most {MAX_RSA_BITS} bits nor a key of an elliptic curve"
+        )
+    return key
+
+
+def _pem_of(key: PrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def _certificates(text: str, what: str, field: str, read: _Secrets) -> list[Certificate]:

@@ -80,9 +80,9 @@ class Within:
 
 
 def _not_a_number(value: object) -> object:
-    if not isinstance(value, str | datetime):
+    if not isinstance(value, str | datetime) or (isinstance(value, str) and value.replace(".", "").isdigit()):
         # pydantic would take a number for seconds since 1970, which a CRD's schema does not.
-        raise ValueError('write a time as "2027-01-31T00:00:00Z"')  # noqa: TRY004  pydantic translates ValueError
+        raise ValueError('write a time as "2027-01-31T00:00:00Z"')
     return value
 
 
@@ -219,7 +219,9 @@ class Retry(Model):
     """When a failed delivery is attempted again: a list of waits, or waits that grow."""
 
     schedule: Annotated[tuple[Annotated[Duration, Within("0s", "168h")], ...], Field(max_length=32)] | None = Field(
-        default=None, description="The wait before each retry; an empty list means one attempt only."
+        default=None,
+        description="The wait before each retry; an empty list means one attempt only. Without it and without "
+        f"exponential: {', '.join(map(format_duration, DEFAULT_SCHEDULE))}.",
     )
     exponential: Exponential | None = Field(default=None, description="Waits that grow by a factor.")
 
@@ -268,7 +270,7 @@ class Delivery(Model):
     timeout: Annotated[Duration, Within("1s", "60s")] = Field(
         default=15_000, description="Time for one attempt, from connecting to the end of the answer: 1s to 60s."
     )
-    retry: Retry = Field(default=Retry(schedule=DEFAULT_SCHEDULE), description="When a failed delivery is retried.")
+    retry: Retry = Field(default=Retry(), description="When a failed delivery is retried.")
     max_in_flight: Annotated[Count, Field(ge=1, le=1_000)] = Field(
         default=16, description="Requests that may be open to the endpoint at the same time."
     )

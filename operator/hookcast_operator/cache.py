@@ -81,15 +81,20 @@ class Cache(Generic[K, O]):
             del self._objects[key]
             self._on_change(key)
         for key, one in listed.items():
-            if one.version > self._buried.get(key, -1):  # else it went while the list was read
+            if key not in newer:
+                self._replace(one)  # with an older one, too, after the cluster was restored from a backup
+            elif one.version > self._buried.get(key, -1):  # else it went while the list was read
                 self._put(one)
         self._touched = {key: moment for key, moment in self._touched.items() if moment >= self._moment}
         self._buried = {key: version for key, version in self._buried.items() if key in self._touched}
 
     def _put(self, found: O) -> None:
         before = self._objects.get(found.key)
-        if before is not None and before.version > found.version:
-            return
+        if before is None or before.version <= found.version:
+            self._replace(found)
+
+    def _replace(self, found: O) -> None:
+        before = self._objects.get(found.key)
         self._objects[found.key] = found
         if before is None or not before.compiles_like(found):
             self._on_change(found.key)

@@ -146,6 +146,7 @@ class Compiler:
         self._generate_in = frozenset(generate_in)
         self._known: dict[str, tuple[_Inputs, Judgement]] = {}
         self._last_good = {} if stored is None else _judgements_of(stored)
+        self._unseen = set(self._last_good)
         self._paths: dict[bytes, str | None] = {}
         self._late: dict[str, Judgement] = {}
 
@@ -166,12 +167,25 @@ class Compiler:
             known[uid] = before if before is not None and is_same else self._judge(found, world)
         self._known = known
         judgements = {uid: judged for uid, (_, judged) in known.items()}
-        unlisted = [judged for judged in self._last_good.values() if judged.identity.namespace in world.unlisted]
-        judgements = {judged.identity.uid: judged for judged in unlisted} | judgements
+        self._unseen -= world.objects.keys()
+        judgements = {judged.identity.uid: judged for judged in self._unknown(world)} | judgements
         judgements |= self._late_ones(judgements)
         self._last_good = {uid: judged for uid, judged in judgements.items() if judged.line is not None}
         read = frozenset(name for inputs, _ in known.values() for name, *_ in inputs.secrets)
         return Compiled(judgements, tuple(foreign), read)
+
+    def stored(self, judgements: Mapping[str, Judgement]) -> None:
+        """Takes what was stored of the last compilation: that is what is in force."""
+        self._last_good = {uid: judged for uid, judged in judgements.items() if judged.line is not None}
+
+    def _unknown(self, world: World) -> Iterable[Judgement]:
+        """What was in force before this process, and of which it has not seen whether it is still there."""
+        unseen = (judged for uid, judged in self._last_good.items() if uid in self._unseen)
+        return (
+            judged
+            for judged in unseen
+            if judged.identity.namespace in world.unlisted and world.namespace_is_allowed(judged.identity.namespace)
+        )
 
     def _late_ones(self, judgements: Mapping[str, Judgement]) -> Mapping[str, Judgement]:
         """The sources whose path another has: refused, and kept as they were last."""
@@ -183,15 +197,15 @@ class Compiler:
         last_good = ((uid, self._last_good.get(uid)) for uid in wanted)
         before = {uid: judged.line for uid, judged in last_good if judged is not None and judged.line is not None}
         lines = {*wanted.values(), *before.values()}
-        self._paths = {line: self._paths[line] if line in self._paths else _path_of(line) for line in lines}
+        self._paths = {line: self._paths[line] if line in self._paths else path_of_line(line) for line in lines}
         owners, late = share(
             [Claim(uid, path) for uid, line in wanted.items() if (path := self._paths[line]) is not None],
             {uid: path for uid, line in before.items() if (path := self._paths[line]) is not None},
         )
-        found = {}
+        found, having = {}, set(owners.values())
         for uid, path in late.items():
             judged = judgements[uid]
-            line = before[uid] if uid in owners.values() else None
+            line = before[uid] if uid in having else None
             refusal = judged.accepted or _path_taken(path, judged.identity, judgements[owners[path]].identity)
             refused = judged.refused(refusal, line)
             known = self._late.get(uid)
@@ -365,7 +379,8 @@ def _key_of(line: bytes | None) -> str | None:
     return key.secret.get_secret_value()
 
 
-def _path_of(line: bytes) -> str | None:
+def path_of_line(line: bytes) -> str | None:
+    """The path of a webhook source's line; None if it cannot be read."""
     try:
         return parse_source(line).path
     except InvalidInput:  # stored by a newer operator

@@ -70,7 +70,8 @@ Told = tuple[Literal["Normal", "Warning"], str, str, str]
 
 def _ready(before: Mapping[str, Any], after: Mapping[str, Any]) -> Told | None:
     is_ready = after.get("status") == "True"
-    if is_ready and (before.get("status") != "True" or before["observedGeneration"] != after["observedGeneration"]):
+    said = ("status", "observedGeneration")
+    if is_ready and [before.get(one) for one in said] != [after.get(one) for one in said]:
         return "Normal", "Programmed", "in force in every ready pod of the dispatcher", after["lastTransitionTime"]
     return None if is_ready else _warning(before, after)
 

@@ -43,6 +43,8 @@ RESYNC_SECONDS = 300.0
 """Between two whole lists, whatever the watches say."""
 SLICES_SECONDS = 60
 """A watch of the pods' addresses lasts this long at most, and every one begins with a list."""
+NOT_SERVED_AT_ONCE = 50
+"""Events about objects that nobody serves, after each list: users of other objects wait for theirs."""
 UNSERVED_SECONDS = 60
 """An object of another dispatcher that nobody has written a status for by then is served by nobody."""
 UNREACHABLE_SECONDS = 15.0
@@ -77,6 +79,7 @@ class Operator:
         self._metrics = metrics
         self._resync = asyncio.Event()
         self._wellbeing = Wellbeing()
+        self._told_unserved: set[tuple[str, int]] = set()
         self._events = EventPoster(api, instance=settings.pod_name, on_told=metrics.told)
         self._observed = Observed(
             settings,
@@ -276,16 +279,26 @@ class Operator:
 
     def _tell_unserved(self) -> None:
         before = (datetime.now(UTC) - timedelta(seconds=UNSERVED_SECONDS)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for found in self._unserved():
-            if found.identity.created < before:
-                message = f"no dispatcher named {found.dispatcher} has taken it; see spec.dispatcherRef"
-                self._events.tell(News(found.identity, "Warning", "NotServed", message, ""))
+        foreign = self._foreign()
+        self._told_unserved &= {(found.identity.uid, found.identity.generation) for found in foreign}
+        told = 0
+        for found in foreign:
+            version = (found.identity.uid, found.identity.generation)
+            is_served = found.status.get("observedGeneration") == found.identity.generation
+            if is_served or version in self._told_unserved or found.identity.created >= before:
+                continue
+            message = f"no dispatcher named {found.dispatcher} has taken it; see spec.dispatcherRef"
+            self._events.tell(News(found.identity, "Warning", "NotServed", message, ""))
+            self._told_unserved.add(version)
+            told += 1
+            if told == NOT_SERVED_AT_ONCE:  # the others' turn comes; news of what is served waits for none of these
+                break
 
-    def _unserved(self) -> list[CustomObject]:
-        """Objects of other dispatchers that nobody has written a status for."""
+    def _foreign(self) -> list[CustomObject]:
+        """Objects of other dispatchers, as they are now."""
         objects = self._observed.objects.objects
         foreign = [objects.get(found.key) for found in self._reconciler.compiled.foreign]
-        return [found for found in foreign if found is not None and not found.status]
+        return [found for found in foreign if found is not None]
 
     # What it says of itself
 
@@ -311,7 +324,12 @@ class Operator:
 
     def _offer_metrics(self) -> None:
         metrics, reconciler = self._metrics, self._reconciler
-        metrics.gauge("leading", "1 while the lease is held.", lambda: float(self._lease.is_held))
+        metrics.gauges(
+            "leading",
+            "1 while the lease is held, by the dispatcher that this operator works for.",
+            "dispatcher",
+            lambda: [(self._settings.dispatcher_name, float(self._lease.is_held))],
+        )
         metrics.gauge(
             "sequence",
             "Sequence of the configuration that is stored.",
@@ -321,10 +339,7 @@ class Operator:
         metrics.gauges("pods", "Pods of the dispatcher by what they have.", "state", self._pod_states)
         metrics.gauges("subscriptions", "Subscriptions by whether they are ready.", "ready", self._readiness)
         metrics.gauges(
-            "unserved_subscriptions",
-            "Objects that name another dispatcher, and that nobody has written a status for.",
-            "dispatcher",
-            self._unserved_dispatchers,
+            "foreign_subscriptions", "Objects that name another dispatcher.", "dispatcher", self._foreign_dispatchers
         )
 
     def _pod_states(self) -> Iterable[tuple[str, float]]:
@@ -343,8 +358,8 @@ class Operator:
         ]
         return _counted(("true", "false"), words)
 
-    def _unserved_dispatchers(self) -> Iterable[tuple[str, float]]:
-        counted = Counter(found.dispatcher for found in self._unserved())
+    def _foreign_dispatchers(self) -> Iterable[tuple[str, float]]:
+        counted = Counter(found.dispatcher for found in self._foreign())
         named = counted.most_common(NAMED_DISPATCHERS)
         others = counted.total() - sum(count for _, count in named)
         return [*((name, float(count)) for name, count in named), *([("(others)", float(others))] if others else [])]

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from hookcast_operator.conditions import Facts, condition, merge_patch, status_o
 from hookcast_operator.errors import ApiRefused, ApiUnavailable, Conflict, NotFound, NotLeading
 from hookcast_operator.news import News, news_of
 from hookcast_operator.objects import CustomObject, Kind
-from hookcast_operator.waiting import wait_for
+from hookcast_operator.waiting import seconds_after, wait_for
 
 GROUP = "hookcast.dev/v1alpha1"
 PLURALS: dict[Kind, str] = {"WebhookSubscription": "webhooksubscriptions", "WebhookSource": "webhooksources"}
@@ -24,7 +25,7 @@ RATE, BURST = 20.0, 200
 """Of what is no new generation: one fault of the dispatcher may change every status at once."""
 FRESH_SECONDS = 1.0
 """How long a new line may take to reach every pod before its status is written without that."""
-RETRY_SECONDS = 1.0
+RETRY_SECONDS = (1.0, 2.0, 5.0, 15.0, 60.0)
 REFUSED_SECONDS = 60.0
 _AT_ONCE = 100
 """Statuses made up before others get their turn."""
@@ -73,6 +74,8 @@ class StatusWriter:
         self._waiting: dict[str, asyncio.Task[None]] = {}
         """Writes that wait for the bucket; a new generation's takes the place of an older one's."""
         self._writing: set[str] = set()
+        self._failures: Counter[str] = Counter()
+        """Writes that failed in a row."""
 
     @property
     def queue(self) -> int:
@@ -118,7 +121,11 @@ class StatusWriter:
             if uid in self._writing:  # by now
                 continue
             del self._due[uid]
-            change = self._change(uid)
+            try:
+                change = self._change(uid)
+            except Exception:  # noqa: BLE001  one object must not stop the others
+                _log.exception("status.defect", uid=uid)
+                continue
             if change is not None and change.is_new:
                 if waiting := self._waiting.pop(uid, None):
                     waiting.cancel()
@@ -166,13 +173,19 @@ class StatusWriter:
             pass
         except (ApiUnavailable, Conflict, NotLeading) as error:
             _log.debug("status not written", uid=uid, problem=str(error))
-            again = RETRY_SECONDS
+            again = seconds_after(self._failures[uid], RETRY_SECONDS)
         except ApiRefused as error:
             again = REFUSED_SECONDS
             _log.warning("status refused", uid=uid, problem=str(error))
+        except Exception:  # noqa: BLE001  one object must not stop the others
+            again = REFUSED_SECONDS
+            _log.exception("status.defect", uid=uid)
         finally:
             self._writing.discard(uid)
-            if again is not None:
+            if again is None:
+                del self._failures[uid]
+            else:
+                self._failures[uid] += 1
                 self._due.setdefault(uid, self._clock() + again)
             self._wake.set()
 

@@ -88,7 +88,7 @@ class Watches:
                         self._saw(stream, event)
                         if isinstance(event, watching.Bookmark) or not self._is_known(resource.plural, event):
                             yield event
-            except (watching.WatchingError, errors.APIError) as error:
+            except (watching.WatchingError, errors.APIError, ValueError) as error:  # ValueError: a line that is cut off
                 _log.warning("watch refused", stream=stream.name, problem=str(error))
                 seconds = BROKEN_SECONDS
                 if isinstance(error, errors.APIForbiddenError | errors.APINotFoundError):

@@ -23,7 +23,7 @@ Make = Callable[[str], Object]
 REFUSED: dict[str, tuple[Make, list[str]]] = {
     "a wrong URL": (
         lambda _url: {"endpoint": {"url": "shop.example/hooks"}},
-        ["spec.endpoint.url", "write a URL with a host that begins with https://"],
+        ["spec.endpoint.url", "write a URL like https://"],
     ),
     "two URLs": (
         lambda url: {"endpoint": {"url": url, "urlSecretRef": {"name": "n", "key": "k"}}},

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -23,9 +24,19 @@ def is_gone(release: Release, receiver: Receiver, path: str) -> bool | None:
 
 
 @pytest.fixture(autouse=True)
-def witness(release: Release, receiver: Receiver) -> None:
+def witness(release: Release, receiver: Receiver) -> Iterator[None]:
     release.cluster.apply(release.subscription("witness", {"endpoint": {"url": receiver.url("/witness")}}))
     release.wait_ready("witness")
+    yield
+    # Both end without the API server, and come back when their kubelet thinks it is time: no pod is scheduled before.
+    until(lambda: leads(release.cluster, "kube-scheduler") or None, "a scheduler", within=300)
+    until(lambda: leads(release.cluster, "kube-controller-manager") or None, "a controller manager", within=300)
+
+
+def leads(cluster: Cluster, name: str) -> bool:
+    """Whether a part of the control plane has renewed its lease lately."""
+    renewed = datetime.fromisoformat(cluster.get("lease", name, "kube-system")["spec"]["renewTime"])
+    return datetime.now(UTC) - renewed < timedelta(seconds=10)
 
 
 def deliver_to(release: Release, receiver: Receiver, name: str) -> str:

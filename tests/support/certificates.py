@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hookcast_app.outgoing import ClientCertificate
@@ -39,6 +39,16 @@ class Signed:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(cadata=clients.pem)
         return context
+
+
+def mersenne_key(p_bits: int, q_bits: int) -> str:
+    """An RSA key of any size for nothing: its primes are Mersenne's."""
+    p, q = 2**p_bits - 1, 2**q_bits - 1
+    exponent = 65_537
+    d = pow(exponent, -1, (p - 1) * (q - 1))
+    public = rsa.RSAPublicNumbers(exponent, p * q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public)
+    return private_pem(numbers.private_key(unsafe_skip_rsa_key_validation=True))
 
 
 class Authority:
@@ -88,7 +98,7 @@ class Authority:
         )
 
 
-def private_pem(key: ec.EllipticCurvePrivateKey, *, password: bytes | None = None) -> str:
+def private_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, *, password: bytes | None = None) -> str:
     """PKCS 8, encrypted if there is a password."""
     return key.private_bytes(
         serialization.Encoding.PEM,

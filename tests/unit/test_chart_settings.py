@@ -46,6 +46,22 @@ def test_choices_are_those_of_the_app() -> None:
     assert known()["choices"] == {name: words[name] for name in words.keys() & set(known()["plain"])}
 
 
+def test_numbers_and_flags_are_those_of_the_app() -> None:
+    """With the limits of the app, and a fraction where it takes one."""
+    fields = {name.upper(): field for name, field in Settings.model_fields.items()}
+    numbers = {name: field for name, field in fields.items() if field.annotation in (int, float)}
+    plain = known()["plain"]
+    limits = {
+        name: [getattr(one, edge) for edge in ("ge", "le") for one in field.metadata if hasattr(one, edge)]
+        for name, field in numbers.items()
+        if name in plain
+    }
+
+    assert known()["numbers"] == limits | {"PARTITIONS": [1, 1]}
+    assert set(known()["fractions"]) == {name for name in limits if numbers[name].annotation is float}
+    assert known()["flags"] == [name for name, field in fields.items() if field.annotation is bool]
+
+
 def test_what_the_image_sets_is_put_into_the_environment() -> None:
     """There it wins over the files that other settings are mounted as."""
     image = (CHART.parents[1] / "Dockerfile").read_text(encoding="utf-8")

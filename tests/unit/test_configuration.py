@@ -15,7 +15,7 @@ from hookcast_core.resolve import Identity, SecretNotAllowed, resolve, resolve_s
 from hookcast_core.signing import generate_private_key, generate_secret, parse_secret, public_key
 from hookcast_core.source import parse_webhook_source
 from hookcast_core.subscription import parse_subscription
-from tests.support.certificates import Authority, private_pem
+from tests.support.certificates import Authority, mersenne_key, private_pem
 
 KEY = "whsec_" + b64encode(bytes(32)).decode()
 ED25519 = generate_private_key()
@@ -23,6 +23,7 @@ AUTHORITY = Authority().pem
 CLIENT = Authority().sign("client.example")
 BROKEN = AUTHORITY.replace("MII", "MIJ", 1)
 ENCRYPTED = private_pem(ec.generate_private_key(ec.SECP256R1()), password=b"t0ken")
+MERSENNE = mersenne_key(9_689, 4_423)
 IDENTITY = Identity("uid-1", 3, "shop", "orders", "files")
 POLICY = EgressPolicy(["127.0.0.1:9000"])
 SECRETS: Mapping[str, Mapping[str, bytes]] = {
@@ -48,6 +49,8 @@ SECRETS: Mapping[str, Mapping[str, bytes]] = {
     },
     "encrypted": {"tls.crt": CLIENT.chain.encode(), "tls.key": ENCRYPTED.encode()},
     "broken-client": {"tls.crt": BROKEN.encode(), "tls.key": CLIENT.key.encode()},
+    "huge-key": {"tls.crt": CLIENT.chain.encode(), "tls.key": MERSENNE.encode()},
+    "long-key": {"tls.crt": CLIENT.chain.encode(), "tls.key": CLIENT.key.encode() + b"#" * 16_384},
     "no-key-at-all": {"tls.crt": CLIENT.chain.encode(), "tls.key": b"t0ken"},
     "odd": {"empty": b"\n", "long": b"x" * 4097, "line": b"to\x00ken", "wide": "t0ken\u20ac".encode()},
     "basic": {"username": b"shop", "password": b"p\xc3\xa4ss:w0rd\n"},
@@ -102,7 +105,7 @@ def test_every_reference_is_resolved() -> None:
         ("HMAC", KEY, 978_307_200_000),
     ]
     assert entry.ca_certificate == AUTHORITY
-    assert entry.client_certificate == ClientCertificate(chain=CLIENT.chain, key=CLIENT.key.rstrip("\n"))
+    assert entry.client_certificate == ClientCertificate(chain=CLIENT.chain, key=CLIENT.key)
     assert (entry.uid, entry.generation, entry.namespace, entry.name) == ("uid-1", 3, "shop", "orders")
 
 
@@ -170,7 +173,7 @@ HMAC_KEY = {"secretRef": ref("hmac")}
                 Reason.INVALID_SECRET,
                 "endpoint.tls.clientCertificateSecretRef",
             )
-            for name in ("others-key", "encrypted", "broken-client", "no-key-at-all")
+            for name in ("others-key", "encrypted", "broken-client", "no-key-at-all", "huge-key", "long-key")
         ),
         (
             {"url": "https://a.example", "tls": {"clientCertificateSecretRef": {"name": "half"}}},

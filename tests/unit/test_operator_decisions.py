@@ -11,7 +11,7 @@ from hookcast_operator.lease import Seen, Step, decide
 from hookcast_operator.ledger import Ledger
 from hookcast_operator.news import News, news_of
 from hookcast_operator.objects import Identity
-from hookcast_operator.reconcile import fitting
+from hookcast_operator.reconcile import _changes, fitting
 
 
 def identity(uid: str = "u", generation: int = 1, created: str = "2026-01-01T00:00:00Z", name: str = "n") -> Identity:
@@ -98,12 +98,14 @@ def test_past_the_ceiling_what_is_in_force_stays() -> None:
     assert line is not None
     before = {"g": line, "a": LINE % (0, b"a") + b" ", "b": LINE % (0, b"b")}
 
+    changes = _changes(judgements, before, ())
+
     def left_out(count: int) -> list[str]:
-        found = fitting(judgements, before, count, "too much")
+        found = fitting(judgements, before, changes[:count], "too much")
         assert list(found) == list(judgements)
         return sorted(uid for uid, one in found.items() if one.accepted)
 
-    found = fitting(judgements, before, 1, "too much")
+    found = fitting(judgements, before, changes[:1], "too much")
     assert [left_out(count) for count in range(6)] == [
         ["a", "b", "c", "d", "e"],
         ["b", "c", "d", "e"],

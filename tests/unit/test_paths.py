@@ -36,3 +36,42 @@ def test_paths_are_shared_without_taking_any_away(claims: list[tuple[str, str]],
         if uid in late:
             assert found[path] != uid
             assert having.get(uid) == in_force.get(uid)
+
+
+def in_rounds(claims: list[Claim], in_force: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The same by rounds: everybody claims, and whoever is refused claims what it had, until nobody is refused."""
+    late: dict[str, str] = {}
+    claimed = {claim.uid: claim.path for claim in claims}
+    while True:
+        owners: dict[str, str] = {}
+        for uid in sorted(claimed, key=lambda uid: in_force.get(uid) != claimed[uid]):
+            owners.setdefault(claimed[uid], uid)
+        refused = [uid for uid, path in claimed.items() if owners[path] != uid]
+        if not refused:
+            return owners, late
+        for uid in refused:
+            wanted, before = claimed.pop(uid), in_force.get(uid)
+            late.setdefault(uid, wanted)
+            if before is not None and before != wanted:
+                claimed[uid] = before
+
+
+@given(st.lists(st.tuples(NAMES, PATHS), unique_by=lambda one: one[0]), st.dictionaries(PATHS, NAMES))
+def test_it_makes_no_difference_who_is_looked_at_first(claims: list[tuple[str, str]], owners: dict[str, str]) -> None:
+    """Rounds give the same, and take as many as there are claims."""
+    in_force = {uid: path for path, uid in owners.items()}
+    wanted = [Claim(*one) for one in claims]
+
+    assert share(wanted, in_force) == in_rounds(wanted, in_force)
+
+
+def test_a_chain_of_claims_is_followed_once() -> None:
+    """Each wants its neighbour's path, and the first of them one that another has for good: nobody moves."""
+    count = 20_000
+    claims = [Claim("last", "p0"), *(Claim(f"s{number}", f"p{number}") for number in range(count))]
+    in_force = {"last": "p0"} | {f"s{number}": f"p{number + 1}" for number in range(count)}
+
+    owners, late = share(claims, in_force)
+
+    assert owners == {path: uid for uid, path in in_force.items()}
+    assert len(late) == count

@@ -11,6 +11,7 @@ from hookcast_core.documents import (
     parse_subscription_document,
 )
 from hookcast_core.errors import InvalidInput, Reason
+from hookcast_core.schedule import delay_before
 from hookcast_core.subscription import DEFAULT_SCHEDULE, Subscription, epoch_ms, parse_subscription
 from tests.support.schemas import unbounded
 
@@ -85,7 +86,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert spec.signing.scheme == "StandardWebhooks"
     assert spec.signing.keys == ()
     assert spec.delivery.timeout == 15_000
-    assert spec.delivery.retry.schedule == DEFAULT_SCHEDULE
+    assert delay_before(2, spec.delivery.retry, lambda: 0.5) == DEFAULT_SCHEDULE[0]
     assert spec.delivery.max_in_flight == 16
     assert spec.delivery.rate_limit is None
     assert spec.delivery.ordering == "Unordered"

@@ -132,3 +132,10 @@ def test_the_fingerprint_changes_with_the_specification() -> None:
     """So that a changed subscription is enabled again; another generation alone is no change."""
     assert fingerprint(entry()) == fingerprint(entry(generation=9))
     assert fingerprint(entry()) != fingerprint(entry(spec={"format": "Data"}))
+
+
+def test_the_fingerprint_says_nothing_of_defaults() -> None:
+    """A later version may have other fields: what was disabled stays so, and pods of both versions agree."""
+    said = {"delivery": {"timeout": "15s"}, "suspend": False}
+
+    assert fingerprint(entry()) == fingerprint(entry(spec=said))

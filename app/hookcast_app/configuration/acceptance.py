@@ -4,12 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import structlog
+
 from hookcast_core.configuration import Entry, SourceEntry
 from hookcast_core.document import Document, identify, parse_entry, parse_source
 from hookcast_core.egress import EgressPolicy, parse_url
 from hookcast_core.errors import EgressDenied, InvalidInput, Reason
 from hookcast_core.filters import compile_filter
 from hookcast_core.paths import Claim, share
+
+_log = structlog.get_logger("hookcast.configuration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ class _Lines(Generic[Made]):
                 made[one.uid] = one
             except InvalidInput as error:
                 rejected.append(_rejected(line, error))
+            except Exception:  # noqa: BLE001  one line must not keep the others out
+                _log.exception("configuration.defect", line=identify(line))
+                rejected.append(_rejected(line, InvalidInput(Reason.INTERNAL, None, "an error of ours; see the log")))
         for refusal in rejected:
             if refusal.uid in last_good:
                 made.setdefault(refusal.uid, last_good[refusal.uid])

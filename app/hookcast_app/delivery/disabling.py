@@ -38,13 +38,20 @@ class Disabling:
         self._after_ms = after_seconds * 1000
 
     async def stays(self, uid: str, state: bytes) -> bool:
-        """Whether a disabled subscription stays so; it is enabled if its specification has changed since."""
+        """Whether a disabled subscription stays so: until its user changes its specification, or enables it.
+
+        A process whose configuration is older than that of the one that disabled it knows of neither.
+        """
         disabled = msgspec.json.decode(state, type=Disabled)
         entry = self._configuration.entries.get(uid)
-        if entry is None or disabled.fingerprint == fingerprint(entry):
+        if entry is None or entry.generation < disabled.generation:
+            return True
+        is_enabled = (entry.enabled_at or 0) > disabled.enabled_at
+        if not is_enabled and disabled.fingerprint == fingerprint(entry):
             return True
         await self._store.enable(uid)
-        _log.info("subscription.enabled", subscription=uid, why="its specification changed")
+        why = "its user enabled it" if is_enabled else "its specification changed"
+        _log.info("subscription.enabled", subscription=uid, why=why)
         return False
 
     def is_due(self, failing_since: int | None) -> bool:
@@ -54,12 +61,18 @@ class Disabling:
     def concerns(self, attempted: Entry) -> bool:
         """Whether the answer to a request is one to the subscription as it is now."""
         entry = self._configuration.entries.get(attempted.uid)
-        return entry is not None and fingerprint(entry) == fingerprint(attempted)
+        return (
+            entry is not None
+            and entry.enabled_at == attempted.enabled_at
+            and fingerprint(entry) == fingerprint(attempted)
+        )
 
     async def disable(self, attempted: Entry, reason: Reason) -> None:
         """Disables a subscription as it was when a request was sent, and reports it: rather twice than not at all."""
         _log.warning("subscription.disabled", subscription=attempted.uid, name=attempted.name, reason=reason)
         subscription = {"uid": attempted.uid, "namespace": attempted.namespace, "name": attempted.name}
         await self._report(DISABLED_EVENT, {"subscription": subscription, "reason": reason})
-        state = msgspec.json.encode(Disabled(reason, fingerprint(attempted), self._clock()))
-        await self._store.disable(attempted.uid, state)
+        disabled = Disabled(
+            reason, fingerprint(attempted), self._clock(), attempted.generation, attempted.enabled_at or 0
+        )
+        await self._store.disable(attempted.uid, msgspec.json.encode(disabled))

@@ -50,11 +50,13 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Disabled(msgspec.Struct, frozen=True):
-    """Why and as of which specification a subscription was disabled; `at` is epoch ms."""
+    """Why and as of which specification a subscription was disabled; `at` and `enabled_at` are epoch ms."""
 
     reason: Reason
     fingerprint: str
     at: int
+    generation: int = 0
+    enabled_at: int = 0
 
 
 def delivery_id(reference: str, uid: str) -> str:

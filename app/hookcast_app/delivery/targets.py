@@ -71,9 +71,11 @@ class Targets:
 
 
 def fingerprint(entry: Entry) -> str:
-    """Changes whenever a subscription's specification or URL does, or its user enables it; not secret."""
-    enabled = "" if entry.enabled_at is None else f"\0{entry.enabled_at}"
-    return sha256(f"{entry.url}\0{entry.spec.model_dump_json()}{enabled}".encode()).hexdigest()[:32]
+    """Changes whenever what is said in a subscription's specification does, or its URL; not secret.
+
+    What is left to the defaults is not part of it: a later version may have other defaults, and more.
+    """
+    return sha256(f"{entry.url}\0{entry.spec.model_dump_json(exclude_defaults=True)}".encode()).hexdigest()[:32]
 
 
 def _tls(entry: Entry) -> Tls | None:

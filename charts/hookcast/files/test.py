@@ -36,7 +36,7 @@ def token() -> str | None:
     """A JWT that is good for a minute, or None where there is no secret to sign it with."""
     accepted = os.environ.get("HOOKCAST_JWT_ALGORITHMS", "HS256").split(",")
     algorithm = next((name.strip() for name in accepted if name.strip() in ALGORITHMS), None)
-    secret = os.environ.get("HOOKCAST_JWT_SECRET")
+    secret = os.environ.get("HOOKCAST_JWT_SECRET", "").removesuffix("\n")  # as the app takes it
     if not algorithm or not secret:
         return None
     claims = {"sub": "hookcast-test", "exp": int(time.time() + PATIENCE)}

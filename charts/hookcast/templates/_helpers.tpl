@@ -36,7 +36,7 @@ hookcast.dev/takes-configuration: "true"
 {{- define "hookcast.metadata" -}}
 {{- $root := first . -}}
 {{- $own := concat . (list dict dict) -}}
-{{- with merge (dict) (index $own 2) $root.Values.annotations -}}
+{{- with mergeOverwrite (dict) $root.Values.annotations (index $own 2) -}}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{ end -}}
@@ -47,7 +47,7 @@ annotations:
   "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_")
 -}}
 labels:
-  {{- merge (include "hookcast.selector" (list $root (index . 1)) | fromYaml) (index $own 3) $root.Values.labels $standard | toYaml | nindent 2 }}
+  {{- mergeOverwrite $standard $root.Values.labels (index $own 3) (include "hookcast.selector" (list $root (index . 1)) | fromYaml) | toYaml | nindent 2 }}
 {{- end -}}
 
 {{/* (list root image) */}}
@@ -278,13 +278,13 @@ metadata:
   labels:
     {{- include "hookcast.selector" (list $root .component) | nindent 4 }}
     hookcast.dev/takes-configuration: "true"
-    {{- with merge (dict) $values.podLabels $values.labels }}
+    {{- with mergeOverwrite (dict) $values.labels $values.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
     {{- $checksum := dict "checksum/settings" (include "hookcast.settings" $root | sha256sum) }}
     {{- $container := dict "kubectl.kubernetes.io/default-container" .component }}
-    {{- merge $checksum $values.podAnnotations $values.annotations $container | toYaml | nindent 4 }}
+    {{- mergeOverwrite $container $values.annotations $values.podAnnotations $checksum | toYaml | nindent 4 }}
 spec:
   serviceAccountName: {{ include "hookcast.fullname" $root | quote }}
   automountServiceAccountToken: false

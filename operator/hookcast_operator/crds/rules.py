@@ -8,6 +8,7 @@ models' own checks stay in force for what comes another way.
 from dataclasses import dataclass
 from typing import Any
 
+from hookcast_core.durations import parse_duration
 from hookcast_core.names import REFUSED_HEADERS, REFUSED_PREFIXES
 
 
@@ -59,11 +60,21 @@ def dispatcher_name(example: Any) -> list[Rule]:
     ]
 
 
-_PARTS = "|".join(
-    # So few digits that the sum cannot overflow, which CEL would report in words of its own.
-    rf"[0-9]{{1,{digits}}}(\\.[0-9]{{1,9}})?{unit}"
-    for unit, digits in {"ms": 12, "s": 9, "m": 7, "h": 5}.items()
+# So few digits that the sum cannot overflow, which CEL would report in words of its own; and only fractions that are
+# whole milliseconds.
+_PARTS = (
+    "[0-9]{1,12}ms"
+    r"|[0-9]{1,9}(\\.[0-9]{1,3})?s"
+    r"|[0-9]{1,7}(\\.[0-9]{1,4})?m"
+    r"|[0-9]{1,5}(\\.[0-9]{1,5})?h"
 )
+_EXAMPLES = ("500ms", "2s", "45s", "1h30m", "36h")
+
+
+def _examples(least: str, most: str) -> str:
+    limits = parse_duration(least), parse_duration(most)
+    fitting = [f'"{text}"' for text in _EXAMPLES if limits[0] <= parse_duration(text) <= limits[1]]
+    return " or ".join(fitting[-2:])
 
 
 def duration(least: str, most: str) -> Rule:
@@ -71,7 +82,7 @@ def duration(least: str, most: str) -> Rule:
     return Rule(
         f"self.matches('^(0|({_PARTS}){{1,4}})$')"
         f" && duration(self) >= duration('{least}') && duration(self) <= duration('{most}')",
-        f'write a duration of {least} to {most}, like "15s", "1h30m" or "500ms"',
+        f"write a duration of {least} to {most}, like {_examples(least, most)}",
     )
 
 
@@ -98,11 +109,19 @@ SUBSCRIPTION_RULES: dict[str, list[Rule]] = {
             ".url",
             _endpoint(urlSecretRef={"name": "n", "key": "k"}),
         ),
+        Rule(
+            "!has(self.headers) || self.headers.all(one, "
+            "self.headers.exists_one(other, other.name.lowerAscii() == one.name.lowerAscii()))",
+            "give each header once",
+            ".headers",
+            _endpoint(headers=[{"name": "X-Team", "value": "a"}, {"name": "x-team", "value": "b"}]),
+        ),
     ],
     "Endpoint.url": [
         Rule(
             "isURL(self) && url(self).getScheme() in ['https', 'http'] && url(self).getHostname() != ''",
-            "write a URL with a host that begins with https:// (or http:// where HOOKCAST_EGRESS_ALLOW permits it)",
+            "write a URL like https://shop.example/hooks, without spaces, other characters percent-encoded "
+            "(http:// only where HOOKCAST_EGRESS_ALLOW permits it)",
             example=_endpoint(url="ftp://shop.example"),
         ),
     ],
@@ -125,6 +144,13 @@ SUBSCRIPTION_RULES: dict[str, list[Rule]] = {
             + " && ".join(f"!self.lowerAscii().startsWith('{prefix}')" for prefix in REFUSED_PREFIXES),
             "Hookcast sets this header itself; choose another name",
             example=_header(name="Webhook-Id", value="a"),
+        ),
+    ],
+    "Header.value": [
+        Rule(
+            r"self.matches('^([!-~\u00a1-\u00ff]([ -~\u00a0-\u00ff]*[!-~\u00a1-\u00ff])?)?$')",
+            "write the value of a header: Latin-1, without line breaks, and without spaces around it",
+            example=_header(name="X-Team", value="shop\r\nHost: other"),
         ),
     ],
     "Events.types[]": [

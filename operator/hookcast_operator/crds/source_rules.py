@@ -13,7 +13,7 @@ _EVENT = {"type": "order.created"}
 _KEY = "[A-Za-z0-9_$@-]+"
 _REFERENCE = rf"(header:[A-Za-z0-9_-]+|body:{_KEY}(\\.{_KEY}){{0,15}})"
 _CREDENTIAL = f"header:({'|'.join(sorted(REFUSED_REFERENCES))})"
-_HMAC_ONLY = ("header", "algorithm", "encoding", "prefix")
+_HMAC_ONLY = {"header": "X-Signature", "algorithm": "SHA256", "encoding": "Base64", "prefix": "sha256="}
 
 
 def _spec(**parts: Any) -> dict[str, Any]:
@@ -71,11 +71,14 @@ SOURCE_RULES: dict[str, list[Rule]] = {
             ".header",
             _verification(scheme="HMAC"),
         ),
-        Rule(
-            f"self.scheme == 'HMAC' || !({' || '.join(f'has(self.{name})' for name in _HMAC_ONLY)})",
-            "header, algorithm, encoding and prefix are for the scheme HMAC; remove them",
-            ".header",
-            _verification(encoding="Base64"),
+        *(
+            Rule(
+                f"self.scheme == 'HMAC' || !has(self.{name})",
+                "header, algorithm, encoding and prefix are for the scheme HMAC; remove them",
+                f".{name}",
+                _verification(**{name: value}),
+            )
+            for name, value in _HMAC_ONLY.items()
         ),
         Rule(
             f"self.scheme in {sorted(TIMED)} || !has(self.tolerance)",
