@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import TypeVar
 
@@ -20,9 +21,13 @@ from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.configuration.files import ConfigurationFiles
 from hookcast_app.configuration.kubernetes import KubernetesConfiguration
 from hookcast_app.configuration.routes import configuration_router
+from hookcast_app.delivery.actions import Actions
 from hookcast_app.delivery.dispatching import Dispatching
 from hookcast_app.delivery.history import History
+from hookcast_app.delivery.moves import Moves
+from hookcast_app.delivery.replay import Replays
 from hookcast_app.delivery.routes import Reads, wellbeing_router
+from hookcast_app.delivery.store import enable
 from hookcast_app.events import routes as events_routes
 from hookcast_app.events.routes import EventsEndpoint
 from hookcast_app.events.service import Events
@@ -188,8 +193,7 @@ class Application:
         return events
 
     async def _open_serving(self, stack: AsyncExitStack, redis: Redis, keys: Keys, events: Events) -> None:
-        history = History(redis, keys)
-        self._fastapi.include_router(Reads(history, self.configuration, self._keys, self._clock).router())
+        self._open_deliveries(redis, keys)
         if self.settings.role == "dispatcher":
             return
         self._events = EventsEndpoint(
@@ -202,6 +206,22 @@ class Application:
         stack.push_async_callback(self._realtime.close)
         self._start("realtime", self._realtime.run())
         self._fastapi.include_router(self._realtime.router())
+
+    def _open_deliveries(self, redis: Redis, keys: Keys) -> None:
+        history = History(redis, keys)
+        moves = Moves(
+            redis,
+            keys,
+            retention_seconds=self.settings.retention_seconds,
+            dead_letter_retention_seconds=self.settings.dead_letter_retention_seconds,
+        )
+        replays = Replays(redis, keys, history, moves, self._clock)
+        self._start("replays", replays.run())
+        actions = Actions(
+            history, moves, replays, partial(enable, redis, keys), self.configuration, self._keys, self._clock
+        )
+        self._fastapi.include_router(actions.router())
+        self._fastapi.include_router(Reads(history, replays, self.configuration, self._keys, self._clock).router())
 
     def _open_dispatching(self, stack: AsyncExitStack, redis: Redis, keys: Keys, events: Events) -> None:
         if self.settings.role == "api":

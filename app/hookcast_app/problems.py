@@ -32,6 +32,7 @@ _STATUS: Mapping[Reason, int] = {
     Reason.NOT_FOUND: 404,
     Reason.METHOD_NOT_ALLOWED: 405,
     Reason.EVENT_ID_REUSED: 409,
+    Reason.CONFLICT: 409,
     Reason.STALE_CONFIGURATION: 409,
     Reason.INVALID_CONFIGURATION: 400,
     Reason.REQUEST_TIMEOUT: 408,
@@ -43,6 +44,7 @@ _STATUS: Mapping[Reason, int] = {
 }
 _SPECIFIC = {
     Reason.RESERVED_TYPE,
+    Reason.EVENT_ID_REUSED,
     Reason.INVALID_EVENT,
     Reason.STALE_CONFIGURATION,
     Reason.INVALID_CONFIGURATION,

@@ -27,6 +27,7 @@ class Reason(StrEnum):
     UNAUTHENTICATED = "Unauthenticated"
     FORBIDDEN = "Forbidden"
     NOT_FOUND = "NotFound"
+    CONFLICT = "Conflict"
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     UNSUPPORTED_MEDIA_TYPE = "UnsupportedMediaType"
     TOO_LARGE = "TooLarge"
@@ -71,6 +72,8 @@ class Reason(StrEnum):
     ATTEMPTS_EXHAUSTED = "AttemptsExhausted"
     ENDPOINT_FAILING = "EndpointFailing"
     BACKLOG_FULL = "BacklogFull"
+    CANCELLED = "Cancelled"
+    PURGED = "Purged"
     SUBSCRIPTION_DELETED = "SubscriptionDeleted"
 
 

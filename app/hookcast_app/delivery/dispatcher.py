@@ -84,14 +84,14 @@ class Dispatcher:
 
     # What others tell it
 
-    def wake(self, uid: str) -> None:
-        """Something was published to this lane, or it wants attention for another reason."""
+    def wake(self, uid: str, reference: str = "") -> None:
+        """Something was published to this lane, or it wants attention for another reason: one delivery may have it."""
         lane = self._lanes.get(uid)
         if lane is None and self._takes(uid):
             lane = self._lanes[uid] = Lane(uid)
             self._apply(lane)
         if lane is not None:
-            lane.wake()
+            lane.wake(reference)
             self._want(lane)
 
     def _takes(self, uid: str) -> bool:

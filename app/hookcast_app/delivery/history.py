@@ -1,15 +1,17 @@
 """What the API shows of events and deliveries: reads only, newest first, in pages."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import msgspec
 from redis.asyncio import Redis
 
-from hookcast_app.delivery.models import Attempt, Disabled, Place, Record, delivery_id
+from hookcast_app.delivery.breaker import Failing
+from hookcast_app.delivery.models import Attempt, Disabled, Place, State, delivery_id
 from hookcast_app.delivery.request import message_id
 from hookcast_app.events import Stored, timestamp
-from hookcast_app.redis import Keys, ref_of, translated
+from hookcast_app.redis import Keys, ref_of, reference, translated
 
 SCAN_AT_MOST = 1_000
 """References that one request looks at; a page that finds too little continues from its cursor."""
@@ -23,7 +25,21 @@ class Known:
     ref: str
     event: Stored
     body: bytes
-    deliveries: dict[str, Record]
+    deliveries: dict[str, State]
+
+
+class Found(NamedTuple):
+    """One delivery, without its event's body."""
+
+    uid: str
+    ref: str
+    event: Stored
+    state: State
+
+    @property
+    def reference(self) -> str:
+        """How its lane refers to its event."""
+        return reference(self.ref, self.event.orderingkey)
 
 
 class History:
@@ -39,11 +55,67 @@ class History:
             fields = cast("dict[bytes, bytes]", await self._redis.hgetall(self._keys.event(ref)))
         if b"m" not in fields:
             return None
-        deliveries = {uid: Record() for uid in fields.get(b"s", b"").decode().split()}
-        for name, value in fields.items():
-            if name.startswith(b"d:"):
-                deliveries[name[2:].decode()] = msgspec.json.decode(value, type=Record)
+        deliveries = {
+            uid: State.of(fields.get(b"d:" + uid.encode()), cancelled=b"c:" + uid.encode() in fields)
+            for uid in fields.get(b"s", b"").decode().split()
+        }
         return Known(ref, msgspec.json.decode(fields[b"m"], type=Stored), fields[b"b"], deliveries)
+
+    async def found(self, uid: str, refs: Sequence[str]) -> list[Found]:
+        """One subscription's deliveries of these events, those that are there."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for ref in refs:
+            pipeline.hmget(self._keys.event(ref), "m", f"d:{uid}", f"c:{uid}")
+        with translated("read deliveries"):
+            answers = cast("list[list[bytes | None]]", await pipeline.execute())
+        return [
+            Found(uid, ref, msgspec.json.decode(event, type=Stored), State.of(value, cancelled=cancelled is not None))
+            for ref, (event, value, cancelled) in zip(refs, answers, strict=True)
+            if event is not None
+        ]
+
+    async def ended_in(self, uid: str, place: Place, after: str, until: int, limit: int) -> list[tuple[str, str]]:
+        """(stream id, ref) of one subscription's deliveries that ended in a place, the oldest first.
+
+        `after` is a time (epoch ms), or the stream id of the last one of before; `until` is a time.
+        """
+        start = f"({after}" if "-" in after else after
+        with translated("list deliveries"):
+            answer = await self._redis.xrange(self._keys.lane(uid, place.value), start, str(until), count=limit)
+        return _entries(answer)
+
+    async def buried(self) -> list[str]:
+        """The UIDs of subscriptions with dead letters, also of those that are gone."""
+        with translated("list dead letters"):
+            found = cast("set[bytes]", await self._redis.smembers(self._keys.buried))
+        return sorted(uid.decode() for uid in found)
+
+    async def dead_letters(
+        self, uids: Sequence[str], before: tuple[str, str] | None, limit: int
+    ) -> list[tuple[str, str, str]]:
+        """(stream id, UID, ref) of the newest dead letters of several subscriptions, older than (stream id, UID)."""
+        newest = before[0] if before else "+"
+        pipeline = self._redis.pipeline(transaction=False)
+        for uid in uids:
+            pipeline.xrevrange(self._keys.lane(uid, "dead"), max=newest, count=limit + 1)
+        with translated("list dead letters"):
+            answers = await pipeline.execute()
+        each = zip(uids, answers, strict=True)
+        found = sorted(((*_moment(entry), uid, ref) for uid, one in each for entry, ref in _entries(one)), reverse=True)
+        older = found if before is None else [one for one in found if one[:3] < (*_moment(before[0]), before[1])]
+        return [(f"{ms}-{number}", uid, ref) for ms, number, uid, ref in older[:limit]]
+
+    async def standing(self, uid: str) -> tuple[dict[str, int], Failing | None]:
+        """How many of a subscription's deliveries are in each place, and what is known of an endpoint that fails."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for place in PLACES_READ:
+            key = self._keys.lane(uid, place.value)
+            pipeline.zcard(key) if place is Place.LATER else pipeline.xlen(key)
+        pipeline.hget(self._keys.failing, uid)
+        with translated("look at a lane"):
+            *counts, failing = await pipeline.execute()
+        places = {place.value: count for place, count in zip(PLACES_READ, counts, strict=True)}
+        return places, msgspec.json.decode(failing, type=Failing) if failing else None
 
     async def disabled(self) -> dict[str, Disabled]:
         """The subscriptions that an endpoint's answer disabled, by UID."""
@@ -67,14 +139,23 @@ class History:
             return await self._newest(key, before, limit)
 
     async def _newest(self, key: str, before: str | None, limit: int) -> list[tuple[str, str]]:
-        answer = await self._redis.xrevrange(key, max=f"({before}" if before else "+", count=limit)
-        entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", answer)
-        return [(entry.decode(), ref_of(fields[b"e"].decode())) for entry, fields in entries]
+        return _entries(await self._redis.xrevrange(key, max=f"({before}" if before else "+", count=limit))
+
+
+def _moment(entry: str) -> tuple[int, int]:
+    """A stream id, to be compared."""
+    ms, _, number = entry.partition("-")
+    return int(ms), int(number)
+
+
+def _entries(answer: object) -> list[tuple[str, str]]:
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", answer)
+    return [(entry.decode(), ref_of(fields[b"e"].decode())) for entry, fields in entries]
 
 
 def shown_delivery(known: Known, uid: str, now_ms: int, *, attempts: bool = False) -> dict[str, object]:
     """One delivery as the API shows it. One that is in flight is shown as waiting: only its dispatcher knows."""
-    record = known.deliveries[uid]
+    record = known.deliveries[uid].record
     due = record.due if record.due is not None and record.due > now_ms else None
     place = Place.WAITING if record.place is Place.LATER and due is None else record.place
     shown: dict[str, object] = {

@@ -7,7 +7,7 @@ seconds; those named `now_ms` are epoch ms.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 import msgspec
 
@@ -116,9 +116,12 @@ class Lane:
             return False
         return not self.taken or (self.order is not None) == (delivery.ordering == "FIFO")
 
-    def wake(self) -> None:
-        """There is something new in the stream."""
+    def wake(self, reference: str = "") -> None:
+        """There is something new in the stream, or a delivery that keeps its place in it is to be looked at at once."""
         self.caught_up, self._woken = False, True
+        if reference:
+            self.retries = [(0.0 if retry[1][1] == reference else retry[0], retry[1]) for retry in self.retries]
+            heapify(self.retries)
 
     def hold(self, park_ms: int) -> None:
         """Attempts nothing: the lane is given back for `park_ms`, after what its backlog has too much of has ended."""

@@ -1,6 +1,7 @@
 """A delivery: one event on its way to one subscription's endpoint."""
 
 from enum import StrEnum
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -49,6 +50,31 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
         return Record(place=place, made=attempt.number, reason=reason, due=due, attempts=attempts)
 
 
+ENDED = frozenset({Place.DELIVERED, Place.DEAD, Place.DISCARDED})
+"""Places that a delivery leaves only if somebody wants it to."""
+
+
+class State(NamedTuple):
+    """A delivery as it is stored: its record and the value that holds it, empty if it was not attempted yet."""
+
+    record: Record = Record()
+    value: bytes = b""
+    cancelled: bool = False
+
+    @classmethod
+    def of(cls, value: bytes | None, *, cancelled: bool = False) -> Self:
+        """From what Redis has."""
+        record = _decode_record(value.partition(b"\n")[0]) if value else Record()
+        if cancelled and record.place not in ENDED:
+            record = msgspec.structs.replace(record, place=Place.DISCARDED, reason=Reason.CANCELLED, due=None)
+        return cls(record, value or b"", cancelled)
+
+    @property
+    def entry(self) -> bytes:
+        """Where in its place a delivery is that has ended."""
+        return self.value.partition(b"\n")[2]
+
+
 class Disabled(msgspec.Struct, frozen=True):
     """Why and as of which specification a subscription was disabled; `at` and `enabled_at` are epoch ms."""
 
@@ -57,6 +83,9 @@ class Disabled(msgspec.Struct, frozen=True):
     at: int
     generation: int = 0
     enabled_at: int = 0
+
+
+_decode_record = msgspec.json.Decoder(Record).decode
 
 
 def delivery_id(reference: str, uid: str) -> str:

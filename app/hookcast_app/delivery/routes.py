@@ -11,6 +11,7 @@ from hookcast_app.auth import ApiKeys
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.history import PLACES_READ, History, Known, shown_delivery, shown_event
 from hookcast_app.delivery.models import Disabled, Place, split_delivery_id
+from hookcast_app.delivery.replay import Replays
 from hookcast_app.delivery.wellbeing import Changes
 from hookcast_app.events import event_ref, timestamp
 from hookcast_core.configuration import Entry
@@ -41,9 +42,15 @@ class Reads:
     """The handlers; lives as long as the app."""
 
     def __init__(
-        self, history: History, configuration: CurrentConfiguration, keys: ApiKeys, clock: Callable[[], int]
+        self,
+        history: History,
+        replays: Replays,
+        configuration: CurrentConfiguration,
+        keys: ApiKeys,
+        clock: Callable[[], int],
     ) -> None:
         self._history = history
+        self._replays = replays
         self._configuration = configuration
         self._keys = keys
         self._clock = clock
@@ -57,6 +64,20 @@ class Reads:
         )
         router.add_api_route("/deliveries", self.deliveries, tags=["deliveries"], summary="List deliveries")
         router.add_api_route("/deliveries/{delivery_id}", self.delivery, tags=["deliveries"], summary="One delivery")
+        router.add_api_route("/dead-letters", self.dead_letters, tags=["dead letters"], summary="List dead letters")
+        router.add_api_route("/replays/{task_id}", self.replay, tags=["dead letters"], summary="How far a replay is")
+        router.add_api_route(
+            "/webhook-subscriptions/{uid}/deliveries",
+            self.deliveries_of,
+            tags=["subscriptions"],
+            summary="List a subscription's deliveries",
+        )
+        router.add_api_route(
+            "/webhook-subscriptions/{uid}/stats",
+            self.stats,
+            tags=["subscriptions"],
+            summary="How it stands",
+        )
         router.add_api_route(
             "/webhook-subscriptions", self.subscriptions, tags=["subscriptions"], summary="List subscriptions"
         )
@@ -98,8 +119,7 @@ class Reads:
         cursor: Cursor = None,
     ) -> Response:
         """Deliveries of one event, of one subscription, or of all events, newest first in each place."""
-        if status is Place.IN_FLIGHT:
-            raise InvalidInput(Reason.INVALID_REQUEST, "status", "deliveries in flight are listed as `waiting`")
+        _check_listed(status)
         if event is not None:
             caller = self._keys.authorize(request.scope["headers"], "read")
             return await self._of_event(event, source or f"/keys/{caller.name}", subscription, status)
@@ -114,6 +134,53 @@ class Reads:
         if parts is None or known is None or parts[1] not in known.deliveries:
             raise _not_found("delivery", "no delivery of this id is kept")
         return _json(shown_delivery(known, parts[1], self._clock(), attempts=True))
+
+    async def deliveries_of(
+        self, uid: str, status: Annotated[Place | None, Query()] = None, limit: Limit = 50, cursor: Cursor = None
+    ) -> Response:
+        """The deliveries of one subscription, newest first in each place."""
+        _check_listed(status)
+        return await self._of_subscription(uid, status, limit, cursor)
+
+    async def dead_letters(
+        self,
+        subscription: Annotated[str | None, Query(max_length=128, description="A subscription's UID.")] = None,
+        limit: Limit = 50,
+        cursor: Annotated[str | None, Query(max_length=200, description="`next` of the last page.")] = None,
+    ) -> Response:
+        """Deliveries that died, the newest first, also of subscriptions that are gone."""
+        uids = [subscription] if subscription is not None else await self._history.buried()
+        found = await self._history.dead_letters(uids, _letter_cursor(cursor), limit)
+        items: list[dict[str, object]] = []
+        for _, uid, ref in found:
+            known = await self._history.event(ref)
+            items += self._matching(known, uid, Place.DEAD) if known else []
+        return _page(items, f"{found[-1][0]}~{found[-1][1]}" if len(found) == limit else None)
+
+    async def replay(self, task_id: str) -> Response:
+        """A replay or purge that was asked for; it is forgotten some time after it is done."""
+        progress = await self._replays.progress(task_id)
+        if progress is None:
+            raise _not_found("replay", "no replay of this id is known (any more)")
+        return _json(progress.shown())
+
+    async def stats(self, uid: str) -> Response:
+        """How many deliveries are where, and how its endpoint is doing."""
+        entry = self._configuration.entries.get(uid)
+        if entry is None:
+            raise _not_found("subscription", "no subscription of this UID is in force")
+        counts, failing = await self._history.standing(uid)
+        now = self._clock()
+        is_open = failing is not None and failing.open_until is not None and failing.open_until > now
+        return _json(
+            {
+                "uid": uid,
+                "deliveries": counts,
+                "failingSince": timestamp(failing.since) if failing else None,
+                "circuitBreaker": "open" if is_open else "closed",
+                "filterErrors": self._configuration.filter_errors[uid],
+            }
+        )
 
     async def subscriptions(self) -> Response:
         """The subscriptions in force, and what is wrong with those that are not."""
@@ -211,6 +278,21 @@ def _place_cursor(places: Sequence[Place], cursor: str | None) -> tuple[int, str
             _checked(before, _RANK_CURSOR if place is Place.LATER else _STREAM_CURSOR)
             return at, before
     raise _wrong_cursor()
+
+
+def _check_listed(status: Place | None) -> None:
+    if status is Place.IN_FLIGHT:
+        raise InvalidInput(Reason.INVALID_REQUEST, "status", "deliveries in flight are listed as `waiting`")
+
+
+def _letter_cursor(cursor: str | None) -> tuple[str, str] | None:
+    """Where a listing of dead letters goes on: a stream id and a UID."""
+    if cursor is None:
+        return None
+    entry, _, uid = cursor.partition("~")
+    if not _STREAM_CURSOR.fullmatch(entry) or not uid:
+        raise _wrong_cursor()
+    return entry, uid
 
 
 def _not_found(what: str, detail: str) -> InvalidInput:

@@ -18,7 +18,9 @@ class Signals:
     A signal may be lost (a broken connection): `on_gap` is called after each connect, so that its hearer looks itself.
     """
 
-    def __init__(self, redis: Redis, channel: str, on_wake: Callable[[str], None], on_gap: Callable[[], None]) -> None:
+    def __init__(
+        self, redis: Redis, channel: str, on_wake: Callable[[str, str], None], on_gap: Callable[[], None]
+    ) -> None:
         self._redis = redis
         self._channel = channel
         self._on_wake = on_wake
@@ -38,6 +40,7 @@ class Signals:
             await subscription.subscribe(self._channel)
             async for message in subscription.listen():
                 if message["type"] == "message":
-                    self._on_wake(message["data"].decode())
+                    uid, _, reference = message["data"].decode().partition(" ")
+                    self._on_wake(uid, reference)
                 else:
                     self._on_gap()

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import msgspec
 from redis.asyncio import Redis
 
-from hookcast_app.delivery.models import Record
+from hookcast_app.delivery.models import Record, State
 from hookcast_app.events import Stored
 from hookcast_app.redis import Keys, Script, translated
 
@@ -31,9 +31,7 @@ Mode = Literal["take", "hold", "release", "park"]
 ScriptOutcome = Literal["delivered", "dead", "discarded", "later", "held", "missing"]
 
 _decode_stored = msgspec.json.Decoder(Stored).decode
-_decode_record = msgspec.json.Decoder(Record).decode
 _encode = msgspec.json.Encoder().encode
-_NEW = Record()
 
 
 class Result(NamedTuple):
@@ -84,6 +82,7 @@ class Loaded(NamedTuple):
     event: Stored
     body: bytes
     record: Record
+    cancelled: bool = False
 
 
 class Share(NamedTuple):
@@ -124,7 +123,8 @@ class LaneStore:
 
         Raises Unavailable: what was settled is then unknown, and the same turn may be tried again.
         """
-        keys = [self._keys.ring, self._keys.hungry, self._keys.disabled, self._keys.failing, self._keys.mark]
+        keys = [self._keys.ring, self._keys.hungry, self._keys.disabled, self._keys.failing]
+        keys += [self._keys.buried, self._keys.mark]
         args: list[str | bytes | int] = [*self._head, len(turns)]
         for turn in turns:
             keys += self._lane_keys(turn)
@@ -146,12 +146,12 @@ class LaneStore:
         """The deliveries (lane's UID, stream entry, ref), or None for those whose event is gone."""
         keys = [self._keys.event(ref) for _, _, ref in wanted]
         with translated("load"):
-            found = await _load(self._redis, keys, [f"d:{uid}" for uid, _, _ in wanted])
+            found = await _load(self._redis, keys, [uid for uid, _, _ in wanted])
         return [
-            Loaded(entry, ref, _decode_stored(record), body, _decode_record(delivery) if delivery else _NEW)
-            if record is not None and body is not None
+            Loaded(entry, ref, _decode_stored(stored), body, State.of(value).record, cancelled is not None)
+            if stored is not None and body is not None
             else None
-            for (_, entry, ref), (record, body, delivery) in zip(wanted, found, strict=True)
+            for (_, entry, ref), (stored, body, value, cancelled) in zip(wanted, found, strict=True)
         ]
 
     async def share(self, held: int) -> Share:
@@ -189,15 +189,16 @@ class LaneStore:
 
     async def enable(self, uid: str) -> None:
         """Forgets that a subscription was disabled, and wakes its lane."""
-        with translated("enable"):
-            await _unmarked(self._redis, [self._keys.mark, self._keys.disabled], ["HDEL", uid])
-        await self.wake([uid])
+        await enable(self._redis, self._keys, uid)
 
-    async def wake(self, uids: Sequence[str]) -> None:
-        """Makes lanes want attention now, if they have anything."""
-        with translated("wake"):
-            scores = [word for uid in uids for word in ("0", uid)]
-            await _unmarked(self._redis, [self._keys.mark, self._keys.ring], ["ZADD", "XX", *scores])
+
+async def enable(redis: Redis, keys: Keys, uid: str) -> None:
+    """Forgets that a subscription was disabled, and what is known of its endpoint, and wakes its lane."""
+    with translated("enable"):
+        for key in (keys.disabled, keys.failing):
+            await _unmarked(redis, [keys.mark, key], ["HDEL", uid])
+        await _unmarked(redis, [keys.mark, keys.ring], ["ZADD", "XX", "0", uid])
+        await redis.publish(keys.wake, uid)
 
 
 def _fetched(answer: list[object]) -> Fetched | None:

@@ -1,7 +1,7 @@
 -- One turn of many lanes: hold the lease, settle what was attempted, make due what waited, fetch what comes next.
 -- Everything is read first: a key of a wrong type raises before anything is written.
 --
--- KEYS  ring, hungry, disabled, failing, mark, then for each lane: lease, waiting, later, delivered, dead, discarded,
+-- KEYS  ring, hungry, disabled, failing, buried, mark, then for each lane: lease, waiting, later, delivered, dead, discarded,
 --       and the event of each of its results
 -- ARGV  token, lease ms, retention s, dead letters' retention s, wake channel, number of lanes,
 --       then for each lane:
@@ -16,12 +16,12 @@
 --       [stream id, reference, …]}, or {0} if another holds the lease.
 local token, lease_ms = ARGV[1], tonumber(ARGV[2])
 local retention, dead_retention, wake = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local ring, hungry, disabled, failing = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local ring, hungry, disabled, failing, buried = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- See redis/moving.py: while it is drained, attempts that are under way are settled and no lane is leased any more.
-local mark = string.match(redis.call('GET', KEYS[5]) or '', '^%a+')
+local mark = string.match(redis.call('GET', KEYS[6]) or '', '^%a+')
 if mark and mark ~= 'draining' then
   return redis.error_reply('HOOKCASTMOVED the data of this Redis are moved to another, or are not all here yet')
 end
@@ -29,16 +29,17 @@ redis.call('ZCARD', ring)
 redis.call('SCARD', hungry)
 redis.call('HLEN', disabled)
 redis.call('HLEN', failing)
+redis.call('SCARD', buried)
 
--- What is known of the events at hand: how many of their deliveries are open, and whether one died. Events are read
--- once and written with these, so that several deliveries of one event may be settled in one turn.
+-- What is known of the events at hand: how many of their deliveries are open, and how many died. Events are read once
+-- and written with these, so that several deliveries of one event may be settled in one turn.
 local events = {}
 
 local function event_of(key)
   local event = events[key]
   if not event then
     local found = redis.call('HMGET', key, 'n', 'x')
-    event = { key = key, open = tonumber(found[1] or nil), dead = found[2] and 1 or 0 }
+    event = { key = key, open = tonumber(found[1] or nil), dead = tonumber(found[2] or 0) }
     events[key] = event
   end
   return event
@@ -66,7 +67,11 @@ end
 
 local function settle(lane, result)
   local event = result.event
-  if result.outcome == 'held' then
+  local outcome = result.outcome
+  if (outcome == 'held' or outcome == 'later') and redis.call('HEXISTS', event.key, 'c:' .. lane.uid) == 1 then
+    outcome = 'discarded'
+  end
+  if outcome == 'held' then
     if event.open then
       redis.call('HSET', event.key, lane.field, result.record)
     end
@@ -76,22 +81,24 @@ local function settle(lane, result)
   if redis.call('XDEL', lane.waiting, result.entry) == 0 or not event.open then
     return
   end
-  if result.outcome == 'later' then
+  if outcome == 'later' then
     redis.call('HSET', event.key, lane.field, result.record)
     redis.call('ZADD', lane.later, now + result.delay, result.reference)
     return
   end
   event.open = event.open - 1
-  if result.outcome == 'dead' then
-    event.dead = 1
-    redis.call('HSET', event.key, lane.field, result.record, 'n', event.open, 'x', 1)
+  -- Where it is in its place stands with its record: it can be taken out of there again.
+  local record = result.record .. '\n' .. redis.call('XADD', lane.places[outcome], '*', 'e', result.reference)
+  lane.settled[outcome] = true
+  if outcome == 'dead' then
+    event.dead = event.dead + 1
+    redis.call('HSET', event.key, lane.field, record, 'n', event.open, 'x', event.dead)
+    redis.call('SADD', buried, lane.uid)
   else
-    redis.call('HSET', event.key, lane.field, result.record, 'n', event.open)
+    redis.call('HSET', event.key, lane.field, record, 'n', event.open)
   end
-  redis.call('XADD', lane.places[result.outcome], '*', 'e', result.reference)
-  lane.settled[result.outcome] = true
   if event.open <= 0 then
-    redis.call('EXPIRE', event.key, event.dead == 1 and dead_retention or retention)
+    redis.call('EXPIRE', event.key, event.dead > 0 and dead_retention or retention)
   end
 end
 
@@ -195,7 +202,7 @@ local function turn(lane)
 end
 
 local lanes = {}
-local key, arg = 6, 7
+local key, arg = 7, 7
 for number = 1, tonumber(ARGV[6]) do
   lanes[number], key, arg = read(key, arg)
 end

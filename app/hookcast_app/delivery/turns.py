@@ -157,5 +157,5 @@ class Turns:
             _log.error("delivery.event_missing", subscription=lane.uid, ref=ref)
             lane.results.append(Result(entry, ref, "missing", 0, Record()))
             return
-        wait_ms = (delivery.record.due or 0) - self._clock()
+        wait_ms = 0 if delivery.cancelled else (delivery.record.due or 0) - self._clock()
         lane.loaded(delivery, wait_ms / 1000, asyncio.get_running_loop().time())

@@ -93,7 +93,10 @@ class Work:
         """Attempts one delivery after the other; a lane has as many of these as may be in flight."""
         while delivery is not None:
             if lane.discarding:
-                self._discard(lane, delivery)
+                self._discard(lane, delivery, Reason.SUBSCRIPTION_DELETED)
+            elif delivery.cancelled:
+                lane.breaker.withdraw()
+                self._discard(lane, delivery, Reason.CANCELLED)
             else:
                 await self._attempt(lane, delivery)
             self._turn_if_wanted(lane)
@@ -147,10 +150,10 @@ class Work:
         except Unavailable:
             _log.warning("subscription.not_disabled", subscription=lane.uid, reason=reason)  # the next answer does it
 
-    def _discard(self, lane: Lane, delivery: Loaded) -> None:
+    def _discard(self, lane: Lane, delivery: Loaded, reason: Reason) -> None:
         self.counts["discarded"] += 1
         if not lane.lost:
-            lane.settled(_ended(delivery, Place.DISCARDED, Reason.SUBSCRIPTION_DELETED))
+            lane.settled(_ended(delivery, Place.DISCARDED, reason))
 
 
 def _ended(delivery: Loaded, place: Place, reason: Reason) -> Result:

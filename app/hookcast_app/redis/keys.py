@@ -6,7 +6,8 @@ space and what stands for that key, so that whoever reads a lane knows which del
 `hookcast:{<tag>}:` begins every key of a partition, so that one script can reach all of them on a Redis Cluster.
 
     event:<ref>             hash: m record, b body, s subscriptions matched, n deliveries open, h digest,
-                            x has dead letters, d:<uid> delivery once attempted
+                            x dead letters, d:<uid> delivery once attempted: its record and, once it has ended, a
+                            line break and its entry in its place; c:<uid> it was cancelled
     dedup:<ref>             digest and number of matches of an event whose publisher chose its id
     events                  stream: refs of accepted events in order
     ring                    sorted set: lanes by the time (epoch ms) at which they want attention
@@ -14,6 +15,9 @@ space and what stands for that key, so that whoever reads a lane knows which del
     disabled                hash: lanes that an endpoint's answers disabled
     failing                 hash: what a lane's dispatcher knows of an endpoint that fails, for the next one
     dispatchers             hash: by token, until when (epoch ms) a dispatcher is believed to be there, and its lanes
+    buried                  set: lanes with dead letters
+    tasks                   sorted set: ids of tasks that are not done, by when (epoch ms) to look at them
+    task:<id>               hash: what is to be done, its step, how many deliveries were looked at and moved
     mark                    there while all of this is moved to another Redis, and afterwards: see moving.py
     lane:<uid>:lease        token of the dispatcher that works this lane
     lane:<uid>:waiting      stream: references in order; those in flight stay until they are settled
@@ -36,6 +40,8 @@ class Keys:
         self.hungry = f"{self.prefix}hungry"
         self.events = f"{self.prefix}events"
         self.disabled = f"{self.prefix}disabled"
+        self.buried = f"{self.prefix}buried"
+        self.tasks = f"{self.prefix}tasks"
         self.dispatchers = f"{self.prefix}dispatchers"
         self.failing = f"{self.prefix}failing"
         self.wake = f"{self.prefix}wake"
@@ -48,6 +54,10 @@ class Keys:
     def dedup(self, reference: str) -> str:
         """What is remembered of an id that a publisher chose."""
         return f"{self.prefix}dedup:{ref_of(reference)}"
+
+    def task(self, task: str) -> str:
+        """A task's hash."""
+        return f"{self.prefix}task:{task}"
 
     def lane(self, uid: str, part: str) -> str:
         """A lane's lease, or one of the places of its deliveries."""

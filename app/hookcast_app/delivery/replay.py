@@ -1,0 +1,162 @@
+"""Replays: many deliveries attempted again, or purged, in the background, with progress; they survive restarts.
+
+A task goes through the places of its lanes, oldest first, a page at a time. Each page is one script that moves the
+deliveries and the task's step together, so that none is moved twice, whoever goes on with it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal, cast
+
+import msgspec
+import structlog
+from redis.asyncio import Redis
+
+from hookcast_app.delivery.history import Found, History
+from hookcast_app.delivery.models import Place
+from hookcast_app.delivery.moves import LEFT_ALONE_MS, Moves, Overtaken, Step, again, purge
+from hookcast_app.events import timestamp, uuid7
+from hookcast_app.redis import Keys, Script, translated
+from hookcast_core.errors import Unavailable
+from hookcast_core.filters import matches_type
+
+_log = structlog.get_logger("hookcast.delivery")
+_task = Script("hookcast_app.delivery", "task.lua")
+PAGE = 200
+"""Deliveries of one step: some milliseconds of Redis."""
+LOOK_SECONDS = 5.0
+"""Tasks of processes that died are looked for so often."""
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a task is to do. Times are epoch ms, of when the deliveries ended; `types` are patterns of event types."""
+
+    what: Literal["again", "purge"]
+    lanes: tuple[str, ...]
+    places: tuple[Place, ...]
+    until: int
+    since: int = 0
+    types: tuple[str, ...] = ()
+    asked: str = ""
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a task is."""
+
+    id: str
+    wanted: Wanted
+    step: str
+    looked: int
+    moved: int
+
+    def shown(self) -> dict[str, object]:
+        """As the API shows it."""
+        return {
+            "id": self.id,
+            "action": "replay" if self.wanted.what == "again" else "purge",
+            "state": "done" if self.step == "done" else "running",
+            "examined": self.looked,
+            "moved": self.moved,
+            "requestedAt": self.wanted.asked,
+        }
+
+
+class Replays:
+    """Lives as long as the app; `run` is its one task."""
+
+    def __init__(self, redis: Redis, keys: Keys, history: History, moves: Moves, clock: Callable[[], int]) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._history = history
+        self._moves = moves
+        self._clock = clock
+        self._asked = asyncio.Event()
+
+    async def ask(self, wanted: Wanted) -> Progress:
+        """Stores what is wanted; it is begun at once. Raises Unavailable."""
+        name = uuid7()
+        wanted = msgspec.structs.replace(wanted, asked=timestamp(self._clock()))
+        first = _first_step(wanted)
+        with translated("ask for a replay"):
+            pipeline = self._redis.pipeline()
+            values: list[str | bytes | int] = [
+                "wanted",
+                msgspec.json.encode(wanted),
+                "step",
+                first,
+                "looked",
+                0,
+                "moved",
+                0,
+            ]
+            pipeline.hset(self._keys.task(name), items=values)
+            if first != "done":
+                pipeline.zadd(self._keys.tasks, {name: 0})
+            else:
+                pipeline.expire(self._keys.task(name), 3_600)
+            await pipeline.execute()
+        self._asked.set()
+        return Progress(name, wanted, first, 0, 0)
+
+    async def progress(self, name: str) -> Progress | None:
+        """How far a task is; None if there is none of this id (any more)."""
+        with translated("look at a replay"):
+            found = cast("dict[bytes, bytes]", await self._redis.hgetall(self._keys.task(name)))
+        if b"wanted" not in found:
+            return None
+        wanted = msgspec.json.decode(found[b"wanted"], type=Wanted)
+        return Progress(name, wanted, found[b"step"].decode(), int(found[b"looked"]), int(found[b"moved"]))
+
+    async def run(self) -> None:
+        """Works on tasks until cancelled, through every absence of Redis."""
+        while True:
+            try:
+                while (name := await self._take()) is not None:
+                    await self._work(name)
+            except Unavailable as error:
+                _log.warning("replay.unavailable", detail=error.detail)
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._asked.wait()
+                    self._asked.clear()
+            except TimeoutError:
+                continue
+
+    async def _take(self) -> str | None:
+        with translated("take a replay"):
+            found = await _task(self._redis, [self._keys.mark, self._keys.tasks], [LEFT_ALONE_MS])
+        return None if found is None else found.decode()
+
+    async def _work(self, name: str) -> None:
+        try:
+            while (progress := await self.progress(name)) is not None and progress.step != "done":
+                await self._step(progress)
+        except Overtaken:
+            _log.info("replay.overtaken", task=name)
+
+    async def _step(self, progress: Progress) -> None:
+        wanted = progress.wanted
+        lane, place, after = progress.step.split(" ")
+        uid, where = wanted.lanes[int(lane)], wanted.places[int(place)]
+        page = await self._history.ended_in(uid, where, after, wanted.until, PAGE)
+        found = await self._history.found(uid, [ref for _, ref in page])
+        make = again if wanted.what == "again" else purge
+        moves = [make(one) for one in found if one.state.record.place is where and _is_wanted(one, wanted)]
+        following = f"{lane} {place} {page[-1][0]}" if len(page) == PAGE else _next_step(wanted, int(lane), int(place))
+        await self._moves.move(moves, Step(progress.id, progress.step, following, len(page)))
+
+
+def _is_wanted(found: Found, wanted: Wanted) -> bool:
+    return not wanted.types or any(matches_type(pattern, found.event.type) for pattern in wanted.types)
+
+
+def _first_step(wanted: Wanted) -> str:
+    return f"0 0 {wanted.since}" if wanted.lanes and wanted.places else "done"
+
+
+def _next_step(wanted: Wanted, lane: int, place: int) -> str:
+    if place + 1 < len(wanted.places):
+        return f"{lane} {place + 1} {wanted.since}"
+    if lane + 1 < len(wanted.lanes):
+        return f"{lane + 1} 0 {wanted.since}"
+    return "done"
