@@ -34,10 +34,14 @@ from hookcast_app.events.service import Events
 from hookcast_app.events.store import EventStore
 from hookcast_app.exports import export_configuration, export_pushed, export_realtime, export_redis
 from hookcast_app.health import Health, RedisWatch, health_router
+from hookcast_app.kept.routes import KeptRoutes
+from hookcast_app.kept.service import KeptSubscriptions
+from hookcast_app.kept.store import KeptStore
 from hookcast_app.observability import CorrelationMiddleware, Metrics
 from hookcast_app.realtime import Realtime
 from hookcast_app.redis import EmbeddedRedis, Keys, create_redis, first_contact
 from hookcast_app.settings import Settings
+from hookcast_core.configuration import Configuration
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 from hookcast_core.sealing import Sealer
@@ -73,6 +77,7 @@ class Application:
         self._realtime: Realtime | None = None
         self._dispatching: Dispatching | None = None
         self._events: EventsEndpoint | None = None
+        self._kept: KeptSubscriptions | None = None
         self._fastapi = _fastapi(self._lifespan)
         self._fastapi.include_router(health_router(self.health))
         export_configuration(self.metrics, self.configuration)
@@ -122,6 +127,7 @@ class Application:
                 self._start("heartbeat", self.health.run(self.metrics.loop_lag))
                 redis = await self._open_redis(stack)
                 keys = Keys()
+                await self._open_kept(redis, keys)
                 await self._open_configuration()
                 events = self._open_events(redis, keys)
                 await self._open_serving(stack, redis, keys, events)
@@ -154,13 +160,23 @@ class Application:
         return redis
 
     async def _restore(self) -> None:
-        """Redis came back empty. Subscriptions come from files, and lanes are made by what is published next."""
+        """Redis came back empty. What users keep by REST is written again; lanes are made by what is published next."""
+        if self._kept is not None:
+            await self._kept.restore()
         if self._dispatching is not None:
             self._dispatching.look()
 
     def _follow_mark(self, is_marked: bool) -> None:  # noqa: FBT001  a callback's shape
         if self._dispatching is not None:
             self._dispatching.follow(is_moving=is_marked)
+
+    async def _open_kept(self, redis: Redis, keys: Keys) -> None:
+        encryption_keys = [key.get_secret_value() for key in self.settings.encryption_keys]
+        store = KeptStore(redis, keys, encryption_keys)
+        self._kept = KeptSubscriptions(store, self.configuration, self._policy, self._clock)
+        await self._kept.load()
+        self._start("kept subscriptions", self._kept.run(redis))
+        self._fastapi.include_router(KeptRoutes(self._kept, self._keys).router())
 
     async def _open_configuration(self) -> None:
         source: ConfigurationFiles | KubernetesConfiguration | None = None
@@ -176,7 +192,9 @@ class Application:
                 self.settings.manifests, self.settings.data_dir, self._policy, self.configuration
             )
         self._admin.include_router(configuration_router(self.configuration, pushed))
-        if source is not None:
+        if source is None:
+            self.configuration.swap(Configuration(sequence=1))  # what is kept by REST is all there is
+        else:
             await source.load()
             self.health.register("configuration", source.check)
             self._start("configuration", source.run())

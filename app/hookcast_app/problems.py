@@ -33,6 +33,8 @@ _STATUS: Mapping[Reason, int] = {
     Reason.METHOD_NOT_ALLOWED: 405,
     Reason.EVENT_ID_REUSED: 409,
     Reason.CONFLICT: 409,
+    Reason.READ_ONLY: 409,
+    Reason.LIMIT_EXCEEDED: 409,
     Reason.STALE_CONFIGURATION: 409,
     Reason.INVALID_CONFIGURATION: 400,
     Reason.REQUEST_TIMEOUT: 408,
@@ -45,6 +47,8 @@ _STATUS: Mapping[Reason, int] = {
 _SPECIFIC = {
     Reason.RESERVED_TYPE,
     Reason.EVENT_ID_REUSED,
+    Reason.READ_ONLY,
+    Reason.LIMIT_EXCEEDED,
     Reason.INVALID_EVENT,
     Reason.STALE_CONFIGURATION,
     Reason.INVALID_CONFIGURATION,

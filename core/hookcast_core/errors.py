@@ -28,6 +28,8 @@ class Reason(StrEnum):
     FORBIDDEN = "Forbidden"
     NOT_FOUND = "NotFound"
     CONFLICT = "Conflict"
+    READ_ONLY = "ReadOnly"
+    LIMIT_EXCEEDED = "LimitExceeded"
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     UNSUPPORTED_MEDIA_TYPE = "UnsupportedMediaType"
     TOO_LARGE = "TooLarge"

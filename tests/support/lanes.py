@@ -7,7 +7,8 @@ from redis.asyncio import Redis
 
 from hookcast_app.delivery.store import LaneStore
 from hookcast_app.events.store import EventStore, Publication
-from hookcast_app.redis import Keys, reference
+from hookcast_app.redis import Keys
+from hookcast_app.references import reference
 
 KEYS = Keys()
 RECORD = b'{"id":"1","source":"/s","type":"a","time":"t","accepted_ms":0}'

@@ -8,7 +8,7 @@ from hookcast_app.delivery.ordering import Order
 from hookcast_app.delivery.pace import Pace
 from hookcast_app.delivery.store import FAR, Fetched, Loaded, Result, ScriptOutcome, Turn
 from hookcast_app.events.encoding import Stored
-from hookcast_app.redis import reference
+from hookcast_app.references import reference
 from hookcast_core.subscription import Delivery, MaxBacklog
 
 EVENT = Stored(id="1", source="/s", type="a", time="t", accepted_ms=0)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookcast_app.delivery.ordering import Order
-from hookcast_app.redis import order_of, ref_of, reference
+from hookcast_app.references import order_of, ref_of, reference
 
 
 def waiting(number: int, key: str | None) -> tuple[bytes, str]:

@@ -21,6 +21,11 @@ class CurrentConfiguration:
         self.configuration: Configuration | None = None
         self.matcher = Matcher(())
         self.problems: tuple[str, ...] = ()
+        self.has_kept = False
+        """Whether what is kept by REST was read."""
+        self._problems: tuple[str, ...] = ()
+        self._kept: tuple[Entry, ...] = ()
+        self._kept_problems: tuple[str, ...] = ()
         self.sources: Mapping[str, SourceEntry] = {}
         """The webhook sources by UID."""
         self._by_path: Mapping[str, SourceEntry] = {}
@@ -49,12 +54,22 @@ class CurrentConfiguration:
         self, configuration: Configuration, problems: tuple[str, ...] = (), matcher: Matcher | None = None
     ) -> None:
         """Puts a validated configuration in force, all of it at once; `matcher` is its index, if there is one yet."""
-        before = self.entries
-        self.matcher = matcher or Matcher(configuration.entries, self.matcher)
         self.configuration = configuration
         self.sources = {source.uid: source for source in configuration.sources}
         self._by_path = {source.path: source for source in configuration.sources}
-        self.problems = problems
+        self._problems = problems
+        self._combine(None if self._kept else matcher)
+
+    def keep(self, entries: tuple[Entry, ...], problems: tuple[str, ...] = ()) -> None:
+        """Puts in force, beside the configuration, the subscriptions that are kept by REST: all of them."""
+        self._kept, self._kept_problems, self.has_kept = entries, problems, True
+        self._combine(None)
+
+    def _combine(self, matcher: Matcher | None) -> None:
+        before = self.entries
+        own = self.configuration.entries if self.configuration else ()
+        self.matcher = matcher or Matcher((*own, *self._kept), self.matcher)
+        self.problems = (*self._problems, *self._kept_problems)
         changed = frozenset(
             uid for uid in before.keys() | self.entries.keys() if _differ(before.get(uid), self.entries.get(uid))
         )

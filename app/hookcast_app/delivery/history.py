@@ -11,7 +11,8 @@ from hookcast_app.delivery.breaker import Failing
 from hookcast_app.delivery.models import Attempt, Disabled, Place, State, delivery_id
 from hookcast_app.delivery.request import message_id
 from hookcast_app.events import Stored, timestamp
-from hookcast_app.redis import Keys, ref_of, reference, translated
+from hookcast_app.redis import Keys, translated
+from hookcast_app.references import ref_of, reference
 
 SCAN_AT_MOST = 1_000
 """References that one request looks at; a page that finds too little continues from its cursor."""

@@ -5,7 +5,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from hookcast_app.redis import ref_of
+from hookcast_app.references import ref_of
 from hookcast_core.errors import Reason
 
 MAX_ATTEMPTS_KEPT = 50

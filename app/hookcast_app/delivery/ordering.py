@@ -5,7 +5,7 @@ A delivery without an ordering key has the key of all those without. References 
 
 from collections import deque
 
-from hookcast_app.redis import order_of
+from hookcast_app.references import order_of
 
 Waiting = tuple[bytes, str]
 """A delivery in its lane's stream: (stream id, reference)."""

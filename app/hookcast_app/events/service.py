@@ -13,7 +13,7 @@ from hookcast_app.events.models import Accepted, Event, timestamp, uuid7
 from hookcast_app.events.store import REUSED, STORED, EventStore, Publication
 from hookcast_app.observability import Metrics
 from hookcast_app.realtime import encode_publication
-from hookcast_app.redis import reference
+from hookcast_app.references import reference
 from hookcast_app.subscriptions import Matches, Trial, fair_limit
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 

@@ -3,7 +3,7 @@
 from hookcast_app.redis.connect import create_redis
 from hookcast_app.redis.embedded import EmbeddedRedis
 from hookcast_app.redis.errors import translated
-from hookcast_app.redis.keys import PREFIX, Keys, channel, order_of, ref_of, reference
+from hookcast_app.redis.keys import PREFIX, Keys, channel
 from hookcast_app.redis.moving import Mark, Phase, read_mark, swap_mark
 from hookcast_app.redis.scripts import Script
 from hookcast_app.redis.state import (
@@ -38,11 +38,8 @@ __all__ = [
     "claim_instance",
     "create_redis",
     "first_contact",
-    "order_of",
     "probe",
     "read_mark",
-    "ref_of",
-    "reference",
     "swap_mark",
     "translated",
     "unfit_policy",

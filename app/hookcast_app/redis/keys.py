@@ -14,6 +14,8 @@ space and what stands for that key, so that whoever reads a lane knows which del
     hungry                  set: lanes read to their end; the next publish to one wakes a dispatcher
     disabled                hash: lanes that an endpoint's answers disabled
     failing                 hash: what a lane's dispatcher knows of an endpoint that fails, for the next one
+    kept:version            rises with every change by REST to these two
+    kept:subscriptions, kept:secrets     hashes: by UID and by name, encrypted
     dispatchers             hash: by token, until when (epoch ms) a dispatcher is believed to be there, and its lanes
     buried                  set: lanes with dead letters
     tasks                   sorted set: ids of tasks that are not done, by when (epoch ms) to look at them
@@ -25,7 +27,7 @@ space and what stands for that key, so that whoever reads a lane knows which del
     lane:<uid>:delivered, …:dead, …:discarded     streams: references in the order in which they got there
 """
 
-from hashlib import blake2b
+from hookcast_app.references import ref_of
 
 PREFIX = "hookcast:"
 PLACES = ("waiting", "later", "delivered", "dead", "discarded")
@@ -55,6 +57,10 @@ class Keys:
         """What is remembered of an id that a publisher chose."""
         return f"{self.prefix}dedup:{ref_of(reference)}"
 
+    def kept(self, part: str) -> str:
+        """What is kept by REST: its version, subscriptions or secrets."""
+        return f"{self.prefix}kept:{part}"
+
     def task(self, task: str) -> str:
         """A task's hash."""
         return f"{self.prefix}task:{task}"
@@ -62,23 +68,6 @@ class Keys:
     def lane(self, uid: str, part: str) -> str:
         """A lane's lease, or one of the places of its deliveries."""
         return f"{self.prefix}lane:{uid}:{part}"
-
-
-def reference(ref: str, ordering_key: str | None) -> str:
-    """How lanes refer to an event. Two ordering keys that are taken for the same wait for each other, no worse."""
-    if ordering_key is None:
-        return ref
-    return f"{ref} {blake2b(ordering_key.encode(), digest_size=8).hexdigest()}"
-
-
-def ref_of(reference: str) -> str:
-    """The event's ref in a lane's reference to it."""
-    return reference.partition(" ")[0]
-
-
-def order_of(reference: str) -> str:
-    """What stands for the ordering key in a lane's reference; empty without one."""
-    return reference.partition(" ")[2]
 
 
 def channel(name: str) -> str:
