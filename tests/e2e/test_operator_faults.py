@@ -156,7 +156,7 @@ def test_of_two_operators_one_leads(release: Release, receiver: Receiver, cluste
     try:
         pods = until(lambda: found if len(found := release.pods("operator")) == 2 else None, "two operators")
         until(lambda: all(running(cluster, release, pod) for pod in pods) or None, "both running")
-        leader = holder(cluster, release)
+        leader = until(lambda: holder(cluster, release) or None, "a leader")
         deliver_to(release, receiver, "doubled")
         before = stored_sequence(cluster, release)
 
