@@ -70,6 +70,7 @@ async def test_a_specification_is_replaced_patched_and_deleted(app: RunningApp, 
 
     replaced = await call(app, "PUT", path, 200, {"spec": spec(f"{receiver.url}/second", format="Data")})
     await app.publish(data=1)
+    await receiver.wait_for(1)
     patch = {"endpoint": {"url": f"{receiver.url}/third"}, "format": None}
     patched = await call(app, "PATCH", path, 200, {"spec": patch})
     await app.publish(data=2)

@@ -66,6 +66,9 @@ async def filled(redis: Redis) -> Redis:
     pipeline.xdel(KEYS.lane("v", "waiting"), "9-9")
     pipeline.sadd(KEYS.hungry, *(f"u{number}" for number in range(300)))
     pipeline.hset(KEYS.disabled, "u", "{}")
+    pipeline.hset(KEYS.failing, "u", "{}")
+    pipeline.hset(KEYS.kept("subscriptions"), "u", "sealed")
+    pipeline.sadd(KEYS.buried, "u")
     pipeline.set("stranger", "stays")
     await pipeline.execute()
     return redis
@@ -87,7 +90,8 @@ async def content(redis: Redis) -> dict[bytes, Any]:
             case b"stream":
                 info = await redis.xinfo_stream(key)
                 found[key] = (info["last-generated-id"], await redis.xrange(key))
-    return {key: value for key, value in found.items() if key.decode() not in {KEYS.mark, "hookcast:alive"}}
+    no_data = {KEYS.mark, KEYS.dispatchers, "hookcast:alive"}
+    return {key: value for key, value in found.items() if key.decode() not in no_data}
 
 
 async def moved(source: str, target: str, *, force: bool = False) -> list[str]:

@@ -72,7 +72,8 @@ local function settle(lane, result)
     outcome = 'discarded'
   end
   if outcome == 'held' then
-    if event.open then
+    -- Unless it was settled otherwise before, by another holder of this token.
+    if event.open and redis.call('XRANGE', lane.waiting, result.entry, result.entry)[1] then
       redis.call('HSET', event.key, lane.field, result.record)
     end
     return

@@ -33,7 +33,7 @@ Progress = Callable[[str, int], None]
 _read = Script("hookcast_app.migration", "read.lua")
 _write = Script("hookcast_app.migration", "write.lua")
 _clear = Script("hookcast_app.migration", "clear.lua")
-_OF_A_SERVER = frozenset({Keys().mark.encode(), ALIVE_KEY.encode()})
+_OF_A_SERVER = frozenset({Keys().mark.encode(), Keys().dispatchers.encode(), ALIVE_KEY.encode()})
 """Keys that are no data."""
 _OF_AN_EMPTY_ONE = frozenset({INSTANCE_KEY.encode(), SCHEMA_KEY.encode()})
 """Keys that a server leaves in a Redis that it has merely looked at."""
