@@ -28,6 +28,7 @@ from hookcast_app.delivery.moves import Moves
 from hookcast_app.delivery.replay import Replays
 from hookcast_app.delivery.routes import Reads, wellbeing_router
 from hookcast_app.delivery.store import enable
+from hookcast_app.delivery.trying import Trials
 from hookcast_app.events import routes as events_routes
 from hookcast_app.events.routes import EventsEndpoint
 from hookcast_app.events.service import Events
@@ -78,6 +79,7 @@ class Application:
         self._dispatching: Dispatching | None = None
         self._events: EventsEndpoint | None = None
         self._kept: KeptSubscriptions | None = None
+        self._watch: RedisWatch | None = None
         self._fastapi = _fastapi(self._lifespan)
         self._fastapi.include_router(health_router(self.health))
         export_configuration(self.metrics, self.configuration)
@@ -151,7 +153,7 @@ class Application:
         except Unavailable as error:
             detail = f"{error.detail}; is it running there?"
             raise InvalidInput(Reason.REDIS_UNREACHABLE, "redis_url", detail) from error
-        watch = RedisWatch(
+        watch = self._watch = RedisWatch(
             redis, state, on_empty=self._restore, on_latency=self.metrics.redis_latency, on_mark=self._follow_mark
         )
         export_redis(self.metrics, watch)
@@ -165,6 +167,14 @@ class Application:
             await self._kept.restore()
         if self._dispatching is not None:
             self._dispatching.look()
+
+    def _full(self) -> str | None:
+        """Why nothing more is accepted for want of memory, or None."""
+        watch = self._watch
+        if watch is None or not watch.max_memory or watch.used_memory <= watch.max_memory * self.settings.high_water:
+            return None
+        used = watch.used_memory * 100 // watch.max_memory
+        return f"Redis is full: {used} % of its memory are used, and HOOKCAST_HIGH_WATER is {self.settings.high_water}"
 
     def _follow_mark(self, is_marked: bool) -> None:  # noqa: FBT001  a callback's shape
         if self._dispatching is not None:
@@ -206,12 +216,12 @@ class Application:
             retention_seconds=self.settings.retention_seconds,
             dedup_seconds=self.settings.dedup_seconds,
         )
-        events = Events(store, self.configuration, self._clock, self.metrics)
+        events = Events(store, self.configuration, self._clock, self.metrics, self._full)
         self._start("event writer", events.run())
         return events
 
     async def _open_serving(self, stack: AsyncExitStack, redis: Redis, keys: Keys, events: Events) -> None:
-        self._open_deliveries(redis, keys)
+        self._open_deliveries(stack, redis, keys)
         if self.settings.role == "dispatcher":
             return
         self._events = EventsEndpoint(
@@ -225,7 +235,7 @@ class Application:
         self._start("realtime", self._realtime.run())
         self._fastapi.include_router(self._realtime.router())
 
-    def _open_deliveries(self, redis: Redis, keys: Keys) -> None:
+    def _open_deliveries(self, stack: AsyncExitStack, redis: Redis, keys: Keys) -> None:
         history = History(redis, keys)
         moves = Moves(
             redis,
@@ -235,8 +245,17 @@ class Application:
         )
         replays = Replays(redis, keys, history, moves, self._clock)
         self._start("replays", replays.run())
+        trials = Trials(self.configuration, self._policy, self._clock, random.random)  # noqa: S311  as for deliveries
+        stack.push_async_callback(trials.close)
         actions = Actions(
-            history, moves, replays, partial(enable, redis, keys), self.configuration, self._keys, self._clock
+            history,
+            moves,
+            replays,
+            partial(enable, redis, keys),
+            self.configuration,
+            self._keys,
+            self._clock,
+            trials,
         )
         self._fastapi.include_router(actions.router())
         self._fastapi.include_router(Reads(history, replays, self.configuration, self._keys, self._clock).router())

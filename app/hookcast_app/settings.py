@@ -147,6 +147,8 @@ class Settings(BaseSettings):
     # Redis
     redis_url: SecretStr = SecretStr(EMBEDDED)
     """`embedded`, or `redis://`, `rediss://`, `unix://`."""
+    high_water: float = Field(default=0.9, ge=0.1, le=1)
+    """From this part of Redis' `maxmemory` on events are answered 503, before Redis refuses what deliveries need."""
     partitions: Literal[1] = 1
     """Partitions of the data; one is what a single Redis needs."""
 

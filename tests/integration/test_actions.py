@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from standardwebhooks import Webhook
 
 from hookcast_app.delivery import replay
 from hookcast_app.redis import Keys
-from tests.support.app import READER_KEY, RunningApp, eventually, running_app, settings_for
+from tests.support.app import READER_KEY, SIGNING_SECRET, RunningApp, eventually, running_app, settings_for
 from tests.support.receiver import Receiver, Reply
 
 KEYS = Keys()
@@ -336,3 +337,57 @@ async def test_reading_is_not_enough(app: RunningApp) -> None:
     answer = await app.client.post("/api/v1/dead-letters/replay", headers={"X-API-Key": READER_KEY})
 
     assert answer.status_code == 403
+
+
+async def test_a_test_event_is_sent_at_once(app: RunningApp, receiver: Receiver, redis: Redis) -> None:
+    """Signed as deliveries are, also to a subscription that is suspended and would not match; stored nowhere."""
+    uid = await app.subscribe(f"{receiver.url}/hook", "user.*", suspend=True)
+    receiver.behaviour = lambda _request: Reply(503, body=b"not now")
+
+    failed = await acted(app, f"/webhook-subscriptions/{uid}/test", 200)
+    receiver.behaviour = lambda _request: Reply()
+    sent = await acted(app, f"/webhook-subscriptions/{uid}/test", 200, type="order.created", data={"n": 1})
+
+    assert (failed["delivered"], failed["attempt"]["status"]) == (False, 503)
+    assert (failed["attempt"]["reason"], failed["attempt"]["responseHead"]) == ("BadStatus", "not now")
+    assert (sent["delivered"], sent["attempt"]["status"]) == (True, 200)
+    first, second = receiver.requests
+    assert Webhook(SIGNING_SECRET).verify(first.body, first.headers)["type"] == "hookcast.test"
+    content = Webhook(SIGNING_SECRET).verify(second.body, second.headers)
+    assert (content["type"], content["data"], content["id"]) == ("order.created", {"n": 1}, sent["event"])
+    assert await placed(redis, uid) == {}
+
+
+async def test_a_test_event_that_reaches_nobody_says_why(app: RunningApp) -> None:
+    """As an attempt of a delivery would; one to a subscription that is not there is refused."""
+    uid = await app.subscribe("http://127.0.0.1:1/")
+
+    sent = await acted(app, f"/webhook-subscriptions/{uid}/test", 200)
+
+    assert (sent["delivered"], sent["attempt"]["status"], sent["attempt"]["reason"]) == (False, None, "ConnectFailed")
+    await acted(app, "/webhook-subscriptions/nobody/test", 404)
+    await acted(app, f"/webhook-subscriptions/{uid}/test", 422, type="no type")
+
+
+async def test_above_the_high_water_mark_nothing_is_accepted(
+    redis_url: str, tmp_path: Path, receiver: Receiver, redis: Redis
+) -> None:
+    """503 with the reason, while deliveries go on; below it again events are taken."""
+    async with running_app(settings_for(redis_url, tmp_path, high_water=0.5)) as app:
+        uid = await app.subscribe(receiver.url)
+        await app.publish()
+        used = (await redis.info("memory"))["used_memory"]
+        await redis.config_set("maxmemory", str(used))
+
+        async def is_refused() -> bool:
+            answer = await app.client.post("/api/v1/events", json={"type": "order.created"})
+            return answer.status_code == 503 and "HOOKCAST_HIGH_WATER" in answer.json()["detail"]
+
+        await eventually(is_refused)
+        await redis.config_set("maxmemory", str(used * 100))
+
+        async def is_taken() -> bool:
+            return (await app.client.post("/api/v1/events", json={"type": "order.created"})).status_code == 202
+
+        await eventually(is_taken)
+        await eventually(lambda: redis.xlen(KEYS.lane(uid, "delivered")))

@@ -5,14 +5,18 @@ from typing import Annotated, Literal
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 
 from hookcast_app.auth import ApiKeys
 from hookcast_app.configuration import CurrentConfiguration
-from hookcast_app.delivery.history import Found, History, shown_delivery
+from hookcast_app.delivery.history import Found, History, shown_attempt, shown_delivery
 from hookcast_app.delivery.models import ENDED, Place, split_delivery_id
 from hookcast_app.delivery.moves import Moves, again
+from hookcast_app.delivery.outcome import Delivered
 from hookcast_app.delivery.replay import Progress, Replays, Wanted
+from hookcast_app.delivery.trying import Trials
+from hookcast_app.events import Event, timestamp, uuid7
+from hookcast_app.observability import current_correlation_id
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 from hookcast_core.subscription import Pattern, epoch_ms
 
@@ -47,6 +51,20 @@ class SubscriptionSelection(Selection):
     )
 
 
+class Sample(BaseModel):
+    """A test event."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    type: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,128}$")] = Field(
+        default="hookcast.test", description="Its type."
+    )
+    subject: Annotated[str, Field(min_length=1, max_length=1024, pattern=r"^[ -~]*$")] | None = Field(
+        default=None, description="Its subject."
+    )
+    data: JsonValue = Field(default="This is a test.", description="Its data.")
+
+
 class Actions:
     """The handlers; lives as long as the app."""
 
@@ -59,7 +77,9 @@ class Actions:
         configuration: CurrentConfiguration,
         keys: ApiKeys,
         clock: Callable[[], int],
+        trials: Trials,
     ) -> None:
+        self._trials = trials
         self._history = history
         self._moves = moves
         self._replays = replays
@@ -80,6 +100,13 @@ class Actions:
         post("/dead-letters/replay", self.replay_dead_letters, "dead letters", "Attempt many dead letters again")
         post("/webhook-subscriptions/{uid}/replay", self.replay, "subscriptions", "Attempt many deliveries again")
         post("/webhook-subscriptions/{uid}/enable", self.enable, "subscriptions", "Enable a disabled subscription")
+        router.add_api_route(
+            "/webhook-subscriptions/{uid}/test",
+            self.test,
+            methods=["POST"],
+            tags=["subscriptions"],
+            summary="Send a test event now",
+        )
         router.add_api_route(
             "/dead-letters",
             self.purge,
@@ -144,6 +171,27 @@ class Actions:
         await self._enable(uid)
         return _json({"uid": uid, "disabled": None})
 
+    async def test(self, request: Request, uid: str, sample: Annotated[Sample | None, Body()] = None) -> Response:
+        """Sends one event to the endpoint at once, signed as deliveries are, and answers what came of it.
+
+        It is stored nowhere and never attempted again; filters, suspension and the breaker do not matter to it.
+        """
+        caller = self._keys.authorize(request.scope["headers"], "subscriptions:write")
+        wanted = sample or Sample()
+        event = Event(
+            id=uuid7(),
+            source=f"/keys/{caller.name}",
+            type=wanted.type,
+            time=timestamp(self._clock()),
+            subject=wanted.subject,
+            datacontenttype="application/json",
+            data=msgspec.json.encode(wanted.data),
+        )
+        attempted = await self._trials.send(uid, event, current_correlation_id() or "")
+        delivered = isinstance(attempted.outcome, Delivered)
+        shown = {"delivered": delivered, "event": event.id, "attempt": shown_attempt(attempted.attempt)}
+        return _json(shown, status=200)
+
     async def _lanes(self, subscription: str | None) -> list[str]:
         return [subscription] if subscription is not None else await self._history.buried()
 
@@ -185,5 +233,5 @@ def _progress(progress: Progress) -> Response:
     return _json(progress.shown(), {"Location": f"/api/v1/replays/{progress.id}"})
 
 
-def _json(content: object, headers: dict[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(content), 202, headers, media_type="application/json")
+def _json(content: object, headers: dict[str, str] | None = None, status: int = 202) -> Response:
+    return Response(msgspec.json.encode(content), status, headers, media_type="application/json")

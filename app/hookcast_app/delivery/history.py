@@ -174,11 +174,12 @@ def shown_delivery(known: Known, uid: str, now_ms: int, *, attempts: bool = Fals
         "correlationId": known.event.correlation_id,
     }
     if attempts:
-        shown["attempts"] = [_shown_attempt(attempt) for attempt in record.attempts]
+        shown["attempts"] = [shown_attempt(attempt) for attempt in record.attempts]
     return shown
 
 
-def _shown_attempt(attempt: Attempt) -> dict[str, object]:
+def shown_attempt(attempt: Attempt) -> dict[str, object]:
+    """One attempt as the API shows it."""
     return {
         "number": attempt.number,
         "at": timestamp(attempt.at),

@@ -1,6 +1,6 @@
 """Events in: from an HTTP request to one atomic write of the event, its deliveries and its publications."""
 
-from hookcast_app.events.encoding import Stored, data_of
+from hookcast_app.events.encoding import Stored, data_of, stored, structured
 from hookcast_app.events.models import Event, event_ref, timestamp, uuid7
 
-__all__ = ["Event", "Stored", "data_of", "event_ref", "timestamp", "uuid7"]
+__all__ = ["Event", "Stored", "data_of", "event_ref", "stored", "structured", "timestamp", "uuid7"]

@@ -64,8 +64,14 @@ class Events:
     """The way in for every event; lives as long as the app. `run()` is its one task, the writer."""
 
     def __init__(
-        self, store: EventStore, configuration: CurrentConfiguration, clock: Callable[[], int], metrics: Metrics
+        self,
+        store: EventStore,
+        configuration: CurrentConfiguration,
+        clock: Callable[[], int],
+        metrics: Metrics,
+        full: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._full = full
         self._store = store
         self._configuration = configuration
         self._clock = clock
@@ -83,6 +89,8 @@ class Events:
         Raises Unavailable if Redis does not answer: some may be stored all the same, so publish again with the same
         ids.
         """
+        if (reason := self._full()) is not None:
+            raise Unavailable(reason, retry_after=10)
         publications = await self._prepare(events, correlation_id)
         if len(publications) == 1:  # the usual case, and gather costs as much as all the rest here
             verdicts = [await self._enqueue(publications[0])]
