@@ -131,7 +131,7 @@ class Application:
                 keys = Keys()
                 await self._open_kept(redis, keys)
                 await self._open_configuration()
-                events = self._open_events(redis, keys)
+                events = self._open_events(stack, redis, keys)
                 await self._open_serving(stack, redis, keys, events)
                 self._open_dispatching(stack, redis, keys, events)
                 garbage.settle()
@@ -209,13 +209,16 @@ class Application:
             self.health.register("configuration", source.check)
             self._start("configuration", source.run())
 
-    def _open_events(self, redis: Redis, keys: Keys) -> Events:
+    def _open_events(self, stack: AsyncExitStack, redis: Redis, keys: Keys) -> Events:
+        wait = self.settings.redis_wait
         store = EventStore(
             redis,
             keys,
             retention_seconds=self.settings.retention_seconds,
             dedup_seconds=self.settings.dedup_seconds,
+            wait=(wait.replicas, wait.timeout) if wait else None,
         )
+        stack.push_async_callback(store.close)
         events = Events(store, self.configuration, self._clock, self.metrics, self._full)
         self._start("event writer", events.run())
         return events

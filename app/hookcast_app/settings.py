@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from hookcast_core.durations import Duration
+
 PREFIX = "HOOKCAST_"
 EMBEDDED = "embedded"
 """What stands for a URL where Redis is started with the app."""
@@ -44,6 +46,17 @@ class ApiKey(BaseModel):
         if len(key.get_secret_value()) < MIN_KEY_CHARACTERS:
             raise ValueError(f"a key has at least {MIN_KEY_CHARACTERS} characters")
         return key
+
+
+class RedisWait(BaseModel):
+    """What is waited for before an event is acknowledged."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    replicas: int = Field(ge=1, le=10)
+    """Replicas that must have the event."""
+    timeout: Annotated[Duration, Field(ge=1, le=60_000)]
+    """How long they may take."""
 
 
 class ChannelOptions(BaseModel):
@@ -147,6 +160,9 @@ class Settings(BaseSettings):
     # Redis
     redis_url: SecretStr = SecretStr(EMBEDDED)
     """`embedded`, or `redis://`, `rediss://`, `unix://`."""
+    redis_wait: Annotated[RedisWait | None, NoDecode] = None
+    """`replicas:1,timeout:100ms`: an event is acknowledged once so many replicas of Redis have it, and answered 503 if
+    they do not in that time. Without it a fail-over loses what the replica had not got yet."""
     high_water: float = Field(default=0.9, ge=0.1, le=1)
     """From this part of Redis' `maxmemory` on events are answered 503, before Redis refuses what deliveries need."""
     partitions: Literal[1] = 1
@@ -231,6 +247,19 @@ class Settings(BaseSettings):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"entry {number} is no origin: write scheme://host, scheme://host:port, or * for any")
         return origins
+
+    @field_validator("redis_wait", mode="before")
+    @classmethod
+    def _wait(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        parts = dict(part.strip().split(":", 1) for part in value.split(",") if ":" in part)
+        if not value.strip():
+            return None
+        replicas = parts.get("replicas", "")
+        if parts.keys() != {"replicas", "timeout"} or not replicas.isdecimal():
+            raise ValueError('write it like "replicas:1,timeout:100ms"')
+        return {"replicas": int(replicas), "timeout": parts["timeout"]}
 
     @field_validator("encryption_keys", "internal_key")
     @classmethod

@@ -25,7 +25,8 @@ async def running_valkey(*options: str) -> AsyncIterator[str]:
             await _answering(f"unix://{socket}", process)
             yield f"unix://{socket}"
         finally:
-            process.kill()
+            if process.returncode is None:
+                process.kill()
             await process.wait()
 
 

@@ -6,6 +6,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from hookcast_app.redis import Keys, Script, channel, translated
+from hookcast_core.errors import Unavailable
 
 STORED = -1
 REUSED = -2
@@ -33,8 +34,19 @@ class Publication(msgspec.Struct, frozen=True):
 class EventStore:
     """Events in Redis; lives as long as the app."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, retention_seconds: int, dedup_seconds: int) -> None:
-        self._redis = redis
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        retention_seconds: int,
+        dedup_seconds: int,
+        wait: tuple[int, int] | None = None,
+    ) -> None:
+        """`wait` is for how many replicas, and for how many ms at the most."""
+        self._wait = wait
+        # WAIT speaks of what its own connection wrote: that is one of our own then, and one call at a time uses it.
+        self._redis = redis.client() if wait else redis
         self._keys = keys
         self._limits = (retention_seconds, dedup_seconds)
 
@@ -58,4 +70,14 @@ class EventStore:
                 args += (publication.payload, *map(channel, publication.channels))
         with translated("publish"):
             verdicts: list[int] = await _publish(self._redis, keys, args)
+            if self._wait is not None:
+                replicas, timeout_ms = self._wait
+                reached = await self._redis.wait(replicas, timeout_ms)
+                if reached < replicas:
+                    raise Unavailable(f"{reached} of {replicas} replicas of Redis have the event; publish it again")
         return verdicts
+
+    async def close(self) -> None:
+        """Gives back what is its own."""
+        if self._wait is not None:
+            await self._redis.aclose()
