@@ -327,6 +327,7 @@ def _fastapi(lifespan: Callable[[FastAPI], object]) -> FastAPI:
         version=version("hookcast"),
         description="Realtime broadcast and reliable webhooks.",
         lifespan=lifespan,  # type: ignore[arg-type]  # a bound method with a context manager's signature
+        responses=problems.RESPONSES,
     )
     problems.install(app)
     return app

@@ -131,6 +131,29 @@ def problem_of_http(status: int, detail: str, headers: Mapping[str, str] | None 
     return Problem(reason, status, detail, headers={**(headers or {}), **_HEADERS.get(reason, {})})
 
 
+_DOCUMENTED: dict[str, Any] = {
+    "description": "What is wrong, as a problem document (RFC 9457).",
+    "content": {
+        "application/problem+json": {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "detail", "reason"],
+                "properties": {
+                    "type": {"type": "string", "format": "uri"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string", "description": "What is wrong, and what to do instead."},
+                    "reason": {"type": "string", "description": "A stable word."},
+                    "field": {"type": "string", "description": "The path of what is wrong."},
+                },
+            }
+        }
+    },
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {"default": _DOCUMENTED, 422: _DOCUMENTED}
+"""For the OpenAPI document: what every operation may answer besides."""
+
+
 def install(app: FastAPI) -> None:
     """Makes every error of `app` a problem document."""
 

@@ -1,7 +1,7 @@
 """Nothing that was acknowledged is lost, and order is kept, whatever happens to dispatchers and to Redis meanwhile.
 
-Real processes: one that takes events, two that deliver, and a Redis that syncs its file. `HOOKCAST_CHAOS_SECONDS` and
-`HOOKCAST_CHAOS_RATE` (events a second) make it longer and busier than it is by default.
+Real processes: one that takes events, two that deliver, and a Redis that syncs its file. `CHAOS_SECONDS` and
+`CHAOS_RATE` (events a second) make it longer and busier than it is by default.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ from tests.support.durable import DurableRedis
 from tests.support.receiver import Receiver, Reply, Request
 from tests.support.serving import Serving, serving
 
-SECONDS = float(os.environ.get("HOOKCAST_CHAOS_SECONDS", "12"))
-RATE = float(os.environ.get("HOOKCAST_CHAOS_RATE", "40"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "12"))
+RATE = float(os.environ.get("CHAOS_RATE", "40"))
 ORDER_KEYS = 8
 API_KEYS = [{"name": "chaos", "key": "key-of-the-chaos-0123456789", "scopes": ["admin"]}]
 RETRY = {"retry": {"schedule": ["1s"] * 30}, "circuitBreaker": {"failures": 20, "open": "1s"}}

@@ -69,7 +69,13 @@ PUBLISH: dict[str, Any] = {
                 }
             },
         },
-        "400": _problem("`InvalidEvent`: the field is named."),
+        "400": {
+            "description": "`InvalidEvent`: the field is named. For a batch of which nothing was accepted, a list.",
+            "content": {
+                "application/problem+json": {"schema": {"type": "object"}},
+                "application/json": {"schema": {"type": "array", "items": {"type": "object"}}},
+            },
+        },
         "401": _problem("No or an unknown API key."),
         "403": _problem("The key lacks the scope, or the type is reserved (`ReservedType`)."),
         "409": _problem("`EventIdReused`: this id was used for another event."),

@@ -4,7 +4,9 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Body, Depends, Path, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from hookcast_app.auth import ApiKeys
 from hookcast_app.kept.models import KeptSubscription
@@ -16,11 +18,16 @@ from hookcast_core.subscription import Subscription
 MAX_SECRET_BYTES = 131_072
 """All values of one secret together."""
 MAX_SECRET_KEYS = 64
-Spec = Annotated[
-    dict[str, Any],
-    # It is parsed as that of a custom resource, whose errors name their field and what to write.
-    WithJsonSchema(Subscription.model_json_schema(by_alias=True)),
-]
+
+
+class _AsSubscription:
+    """Documented as a subscription's specification, and parsed like that of a custom resource: see `entry_of`."""
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(Subscription.__pydantic_core_schema__)
+
+
+Spec = Annotated[dict[str, Any], _AsSubscription()]
 
 
 class NewSubscription(BaseModel):
