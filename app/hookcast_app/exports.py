@@ -61,5 +61,10 @@ def export_pushed(metrics: Metrics, source: KubernetesConfiguration) -> None:
 
 def export_redis(metrics: Metrics, watch: RedisWatch) -> None:
     """How full Redis is."""
+    metrics.gauge(
+        "redis_emptied",
+        "How often Redis came back empty since the start: what was accepted and not delivered by then is lost.",
+        lambda: watch.emptied,
+    )
     metrics.gauge("redis_memory_used_bytes", "Memory that Redis uses.", lambda: watch.used_memory)
     metrics.gauge("redis_memory_max_bytes", "Redis' maxmemory, 0 without a limit.", lambda: watch.max_memory)

@@ -79,6 +79,7 @@ class Application:
         self._dispatching: Dispatching | None = None
         self._events: EventsEndpoint | None = None
         self._kept: KeptSubscriptions | None = None
+        self._reports: Events | None = None
         self._watch: RedisWatch | None = None
         self._fastapi = _fastapi(self._lifespan)
         self._fastapi.include_router(health_router(self.health))
@@ -154,7 +155,12 @@ class Application:
             detail = f"{error.detail}; is it running there?"
             raise InvalidInput(Reason.REDIS_UNREACHABLE, "redis_url", detail) from error
         watch = self._watch = RedisWatch(
-            redis, state, on_empty=self._restore, on_latency=self.metrics.redis_latency, on_mark=self._follow_mark
+            redis,
+            state,
+            on_empty=self._restore,
+            on_emptied=self._emptied,
+            on_latency=self.metrics.redis_latency,
+            on_mark=self._follow_mark,
         )
         export_redis(self.metrics, watch)
         self.health.register("redis", watch.check)
@@ -167,6 +173,11 @@ class Application:
             await self._kept.restore()
         if self._dispatching is not None:
             self._dispatching.look()
+
+    async def _emptied(self, instance: str) -> None:
+        """Tells whoever subscribes to it that accepted events are lost."""
+        if self._reports is not None:
+            await self._reports.report("hookcast.redis.emptied", {"instance": instance}, f"emptied-{instance}")
 
     def _full(self) -> str | None:
         """Why nothing more is accepted for want of memory, or None."""
@@ -221,6 +232,7 @@ class Application:
         stack.push_async_callback(store.close)
         events = Events(store, self.configuration, self._clock, self.metrics, self._full)
         self._start("event writer", events.run())
+        self._reports = events
         return events
 
     async def _open_serving(self, stack: AsyncExitStack, redis: Redis, keys: Keys, events: Events) -> None:

@@ -236,14 +236,18 @@ async def test_without_any_key_nothing_is_kept(redis_url: str, tmp_path: Path, r
 
 
 async def test_an_emptied_redis_gets_back_what_was_kept(app: RunningApp, receiver: Receiver, redis: Redis) -> None:
-    """Subscriptions and secrets, though no delivery."""
+    """Subscriptions and secrets, though no delivery; that some may be lost is an event of its own."""
     made = await created(app, receiver.url)
+    await created(app, f"{receiver.url}/alarm", "alarm", events={"types": ["hookcast.redis.*"]})
     await redis.flushall()
 
     await eventually(lambda: redis.hexists("hookcast:{0}:kept:subscriptions", made["uid"]))
 
+    (alarm,) = await receiver.wait_for(1)
+    assert alarm.path == "/alarm"
+    assert json.loads(alarm.body)["type"] == "hookcast.redis.emptied"
     await app.publish()
-    await receiver.wait_for(1)
+    await receiver.wait_for(2)
 
 
 async def test_what_is_in_a_file_is_read_only(app: RunningApp, receiver: Receiver) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
@@ -101,15 +102,16 @@ class Events:
             for event, publication, verdict in zip(events, publications, verdicts, strict=True)
         ]
 
-    async def report(self, event_type: str, data: dict[str, object]) -> None:
-        """Publishes an event of ours. Raises Unavailable as `publish` does."""
+    async def report(self, event_type: str, data: dict[str, object], event_id: str | None = None) -> None:
+        """Publishes an event of ours; one with an id once, however many processes report it. Raises Unavailable."""
         event = Event(
-            id=uuid7(),
+            id=event_id or uuid7(),
             source=OUR_SOURCE,
             type=event_type,
             time=timestamp(self._clock()),
             datacontenttype="application/json",
             data=msgspec.json.encode(data),
+            given=sha256(event_id.encode()).digest()[:16] if event_id else None,
         )
         await self.publish([event], "")
 

@@ -17,12 +17,18 @@ PATIENCE_SECONDS = 15.0
 _log = structlog.get_logger("hookcast.redis")
 
 
+async def _nobody(_instance: str) -> None:
+    """Hears nothing."""
+
+
 class RedisWatch:
     """Lives as long as the app; `run()` is its one task, `check` its readiness.
 
     `on_empty` writes again what must not be missing. It is called when the instance key is gone or another: Redis came
     back empty or was flushed. Until it has returned, the process is unready; if it raises Unavailable
-    it is called again. `on_mark` is told at each look whether Redis is marked as being moved (redis/moving.py).
+    it is called again, and at last `on_emptied` with the new instance's id, which is the same in every process.
+    `emptied` counts how often that happened. `on_mark` is told at each look whether Redis is marked as being moved
+    (redis/moving.py).
     `used_memory` and `max_memory` are Redis' as it last said, in bytes; 0 before, and where there is no limit.
     """
 
@@ -32,6 +38,7 @@ class RedisWatch:
         state: ServerState,
         *,
         on_empty: Callable[[], Awaitable[None]],
+        on_emptied: Callable[[str], Awaitable[None]] = _nobody,
         on_latency: Callable[[float], None] = lambda _seconds: None,
         on_mark: Callable[[bool], None] = lambda _is_marked: None,
         clock: Callable[[], float] = time.monotonic,
@@ -40,6 +47,8 @@ class RedisWatch:
         self._instance = state.instance
         self._policy = state.policy
         self._on_empty = on_empty
+        self._on_emptied = on_emptied
+        self.emptied = 0
         self._on_latency = on_latency
         self._on_mark = on_mark
         self._mark: Mark | None = None
@@ -101,7 +110,10 @@ class RedisWatch:
             _log.error("redis came back empty: accepted events that were not yet delivered are lost")
         self._is_empty = True
         await self._on_empty()
-        self._instance = await claim_instance(self._redis)
+        instance = await claim_instance(self._redis)
+        await self._on_emptied(instance)
+        self._instance = instance
+        self.emptied += 1
         self._is_empty = False
 
     def _note(self, trouble: str | None) -> None:
