@@ -99,8 +99,6 @@ async def test_a_breaker_stays_open_for_the_next_dispatcher(redis: Redis, publis
         now += 60_000
         (lane,) = dispatcher._lanes.values()
         dispatcher._work.feed(lane)
-        lane.not_before = 0
-        dispatcher._work.feed(lane)
         await settled(redis, 5)
         await eventually(lambda: dispatcher.breakers_open == 0)
         await dispatcher.drain(5)
@@ -172,3 +170,21 @@ async def test_the_oldest_beyond_the_backlog_die(
     dead = [fields[b"e"].decode() for _, fields in cast("Any", await redis.xrange(KEYS.lane("u", "dead")))]
     assert dead == refs[:600]
     assert b'"reason":"BacklogFull"' in cast("bytes", await redis.hget(KEYS.event(dead[0]), "d:u"))
+
+
+async def test_a_corrected_specification_does_not_wait_for_the_breaker_of_before(
+    redis: Redis, publish: Publish, receiver: Receiver
+) -> None:
+    """Its deliveries go on at once, from the lane that is held."""
+    breaker = {"failures": 2, "open": "1h"}
+    current = configuration(
+        f"{receiver.url}/old", retry={"schedule": ["0s"] * 9}, circuitBreaker=breaker, maxInFlight=1
+    )
+    receiver.behaviour = lambda request: Reply(503 if request.path == "/old" else 200)
+    await publish("a", "b")
+    async with dispatching(lane_store(redis), current) as dispatcher:
+        await eventually(lambda: dispatcher.breakers_open == 1)
+        corrected = configuration(f"{receiver.url}/new", circuitBreaker=breaker).configuration
+        assert corrected is not None
+        current.swap(corrected)
+        await settled(redis, 2)

@@ -327,6 +327,34 @@ def test_an_open_breaker_stops_a_lane_and_wakes_it_in_time() -> None:
     assert lane.next(40.0, 30_000) is not None
 
 
+def test_an_answer_ends_an_open_breaker_s_wait() -> None:
+    """An attempt that began before it opened succeeds: nothing waits for the breaker's time any more."""
+    lane = taken(2, Lane("u", limit=5))
+    for name in ("1-0", "2-0"):
+        lane.loaded(delivery(name))
+    assert lane.next(10.0, 0) is not None
+    for _ in range(10):
+        lane.breaker.failed(0)
+    assert lane.next(10.0, 0) is None
+
+    lane.breaker.delivered()
+
+    assert lane.next(10.1, 100) is not None
+
+
+def test_another_pace_ends_the_wait_for_the_one_of_before() -> None:
+    """One a day, and then a thousand a second."""
+    lane = taken(2, Lane("u", limit=5, pace=Pace(1, 86_400_000)))
+    for name in ("1-0", "2-0"):
+        lane.loaded(delivery(name))
+    lane.next(10.0, 0)
+    assert lane.next(10.0, 0) is None
+
+    lane.pace = Pace(1_000, 1_000)
+
+    assert lane.next(10.1, 0) is not None
+
+
 def test_what_is_known_of_a_failing_endpoint_goes_with_a_turn_once() -> None:
     """And again only if that turn's fate is unknown, or if it is forgotten."""
     lane = taken(0)

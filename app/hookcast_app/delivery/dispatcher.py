@@ -142,6 +142,8 @@ class Dispatcher:
         entry = self._configuration.entries.get(lane.uid)
         if disposition is Disposition.DELIVER and entry is not None and lane.may_deliver(entry.spec.delivery):
             self._follow(lane, entry)
+            if lane.taken:
+                self._work.feed(lane)  # what kept it from starting more may no longer hold
         elif disposition is Disposition.HOLD and entry is not None:
             lane.max_backlog = entry.spec.delivery.max_backlog
             self._work.hold(lane)

@@ -67,6 +67,7 @@ class Lane:
     renewed_at: float = 0.0
     busy_at: float = 0.0
     not_before: float = 0.0
+    """When more may start, as it was when that was last asked: when to ask again."""
     _size: float = _FIRST_SIZE
     _kept: Failing | None = None
     _woken: bool = False
@@ -216,12 +217,13 @@ class Lane:
 
     def next(self, now: float, now_ms: int) -> Loaded | None:
         """Takes the next delivery in flight, or None: there is none, or none may start yet (see `wake_at`)."""
-        if self.leaving or self.holding or not self.ready or self.in_flight >= self.limit or now < self.not_before:
+        if self.leaving or self.holding or not self.ready or self.in_flight >= self.limit:
             return None
         if not self.discarding:
+            # Asked each time: an answer, or another specification, may have changed it meanwhile.
             wait_ms = self.breaker.wait_ms(now_ms)
             if wait_ms != 0:
-                self.not_before = now + wait_ms / 1000 if wait_ms else self.not_before
+                self.not_before = now + (wait_ms or 0) / 1000
                 return None
             if self.pace is not None and not self.pace.take(now):
                 self.not_before = self.pace.next_at
