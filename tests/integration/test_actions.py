@@ -377,7 +377,7 @@ async def test_above_the_high_water_mark_nothing_is_accepted(
         uid = await app.subscribe(receiver.url)
         await app.publish()
         used = (await redis.info("memory"))["used_memory"]
-        await redis.config_set("maxmemory", str(used))
+        await redis.config_set("maxmemory", str(used * 3 // 2))
 
         async def is_refused() -> bool:
             answer = await app.client.post("/api/v1/events", json={"type": "order.created"})

@@ -418,7 +418,8 @@ async def test_nothing_secret_is_shown(app: RunningApp, receiver: Receiver) -> N
 
 async def test_every_delivery_is_in_exactly_one_place(app: RunningApp, receiver: Receiver, redis: Redis) -> None:
     """After a mixed load: what was accepted is what the places hold together, and nothing is left open."""
-    uid = await app.subscribe(receiver.url, delivery={"retry": {"schedule": ["0s"]}})
+    delivery = {"retry": {"schedule": ["0s"]}, "circuitBreaker": {"failures": 10_000}}
+    uid = await app.subscribe(receiver.url, delivery=delivery)
     receiver.behaviour = lambda request: Reply(500 if json.loads(request.body)["data"] % 3 == 0 else 200)
 
     await asyncio.gather(*(app.publish(data=number) for number in range(60)))
