@@ -259,7 +259,7 @@ class MaxBacklog(Model):
     """Beyond it the oldest waiting deliveries die with BacklogFull; they can be replayed."""
 
     count: Annotated[Count, Field(ge=1, le=100_000_000)] | None = Field(
-        default=None, description="Deliveries that may wait."
+        default=None, description="Deliveries that may wait to be attempted, those apart that wait for another attempt."
     )
     age: Annotated[Duration, Within("1s", "8760h")] | None = Field(default=None, description="How long one may wait.")
 

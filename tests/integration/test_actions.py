@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from standardwebhooks import Webhook
 
 from hookcast_app.delivery import replay
+from hookcast_app.delivery.checker import check
 from hookcast_app.redis import Keys
 from tests.support.app import READER_KEY, SIGNING_SECRET, RunningApp, eventually, running_app, settings_for
 from tests.support.receiver import Receiver, Reply
@@ -391,3 +392,34 @@ async def test_above_the_high_water_mark_nothing_is_accepted(
 
         await eventually(is_taken)
         await eventually(lambda: redis.xlen(KEYS.lane(uid, "delivered")))
+
+
+@pytest.mark.parametrize("ordering", ["FIFO", "Unordered"])
+async def test_a_cancellation_that_nobody_came_to_is_taken_back(
+    app: RunningApp, receiver: Receiver, redis: Redis, ordering: str
+) -> None:
+    """Cancelled and retried while its lane is suspended: it is sent once, however often that happens."""
+    delivery = {"ordering": ordering, "retry": {"schedule": ["1h"]}}
+    uid = await app.subscribe(receiver.url, delivery=delivery, suspend=True)
+    event = await app.publish()
+    waits = await app.delivery(event["id"], "waiting")
+    for _ in range(3):
+        await acted(app, f"/deliveries/{waits['id']}/cancel")
+        await acted(app, f"/deliveries/{waits['id']}/retry")
+    await app.subscribe(receiver.url, delivery=delivery)
+
+    await eventually(lambda: is_placed(redis, uid, {"delivered": 1}))
+    assert len(receiver.requests) == 1
+    assert (await check(redis, KEYS)).violations == []
+
+
+async def test_a_delivery_that_waits_for_its_turn_is_cancelled(app: RunningApp, receiver: Receiver) -> None:
+    """It is loaded already, and the rate limit holds it: it is not sent."""
+    await app.subscribe(receiver.url, delivery={"rateLimit": {"requests": 1, "per": "1s"}})
+    ids = await events(app, 4)
+    waits = await app.delivery(ids[2], "waiting")
+
+    await acted(app, f"/deliveries/{waits['id']}/cancel")
+
+    await app.delivery(ids[3], "delivered")
+    assert [json.loads(body)["data"] for body in receiver.bodies()] == [0, 1, 3]

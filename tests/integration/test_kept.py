@@ -240,6 +240,7 @@ async def test_an_emptied_redis_gets_back_what_was_kept(app: RunningApp, receive
     made = await created(app, receiver.url)
     await created(app, f"{receiver.url}/alarm", "alarm", events={"types": ["hookcast.redis.*"]})
     await redis.flushall()
+    await redis.client_kill_filter(_type="pubsub")  # as at a restart: what is kept is read anew at once
 
     await eventually(lambda: redis.hexists("hookcast:{0}:kept:subscriptions", made["uid"]))
 
@@ -317,3 +318,32 @@ async def test_reading_is_not_enough(app: RunningApp) -> None:
     async with httpx.AsyncClient(base_url=app.url, headers={"X-API-Key": READER_KEY}) as reader:
         for method, path in (("POST", "/webhook-subscriptions"), ("GET", "/secrets"), ("PUT", "/secrets/a")):
             assert (await reader.request(method, f"/api/v1{path}", json={})).status_code == 403
+
+
+async def test_what_another_process_sealed_with_a_newer_key_stays_in_force(
+    redis_url: str, tmp_path: Path, receiver: Receiver
+) -> None:
+    """A rolling restart with a new key first: the process of before goes on with what it knows, and changes nothing."""
+    newer = Fernet.generate_key().decode()
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    async with running_app(settings(redis_url, tmp_path / "old")) as old:
+        made = await created(old, receiver.url)
+        async with running_app(settings(redis_url, tmp_path / "new", newer, KEY)):
+            await eventually(lambda: old.application.configuration.problems)
+            assert (await old.publish())["matched"] == 1
+            patch = {"spec": {"suspend": True}}
+            refused = await call(old, "PATCH", f"/webhook-subscriptions/{made['uid']}", 409, patch)
+
+    assert refused["field"] == "encryption_keys"
+    await receiver.wait_for(1)
+
+
+@pytest.mark.parametrize("data", [{"k": "\ud800"}, {"\ud800": "v"}])
+async def test_half_a_surrogate_pair_is_refused(app: RunningApp, data: dict[str, str]) -> None:
+    """JSON can say it, and no text has it."""
+    answer = await app.client.put(
+        "/api/v1/secrets/a", content=json.dumps({"data": data}), headers={"content-type": "application/json"}
+    )
+
+    assert answer.status_code == 422

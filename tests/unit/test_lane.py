@@ -6,7 +6,7 @@ from hookcast_app.delivery.lane import FETCHED, QUEUED, READY_BYTES, RESULTS, La
 from hookcast_app.delivery.models import Record
 from hookcast_app.delivery.ordering import Order
 from hookcast_app.delivery.pace import Pace
-from hookcast_app.delivery.store import FAR, Fetched, Loaded, Result, ScriptOutcome, Turn
+from hookcast_app.delivery.store import Fetched, Loaded, Result, ScriptOutcome, Turn
 from hookcast_app.events.encoding import Stored
 from hookcast_app.references import reference
 from hookcast_core.subscription import Delivery, MaxBacklog
@@ -400,8 +400,8 @@ def test_the_oldest_beyond_the_backlog_are_doomed() -> None:
     for _ in range(10):
         lane.breaker.failed(0)
 
-    assert [each.entry for each in lane.doomed(0)] == [b"1-0", b"2-0", b"3-0"]
-    assert list(lane.doomed(0)) == []
+    assert [each.entry for each in lane.doomed(10.0, 0)] == [b"1-0", b"2-0", b"3-0"]
+    assert list(lane.doomed(10.0, 0)) == []
 
 
 def test_deliveries_that_wait_too_long_are_doomed() -> None:
@@ -410,8 +410,8 @@ def test_deliveries_that_wait_too_long_are_doomed() -> None:
     lane.max_backlog = MaxBacklog.model_validate({"age": "1m"})
     lane.loaded(delivery())
 
-    assert list(lane.doomed(59_999)) == []
-    assert len(list(lane.doomed(60_000))) == 1
+    assert list(lane.doomed(10.0, 59_999)) == []
+    assert len(list(lane.doomed(10.0, 60_000))) == 1
 
 
 def test_a_held_lane_cuts_its_backlog_and_is_given_back() -> None:
@@ -423,22 +423,43 @@ def test_a_held_lane_cuts_its_backlog_and_is_given_back() -> None:
 
     assert lane.next(10.0, 0) is None
     assert not lane.has_held_enough
-    assert len(list(lane.doomed(0))) == 1
+    assert len(list(lane.doomed(10.0, 0))) == 1
     assert lane.has_held_enough
     free = Lane("u")
     free.hold(30_000)
     assert free.leaving
 
 
-def test_deliveries_to_be_attempted_later_count_as_backlog() -> None:
-    """If nothing else is left to doom, as many of them as are too many become due for it."""
-    lane = Lane("u")
+def test_a_head_that_is_not_doomed_waits_for_its_time_again() -> None:
+    """FIFO: it was loaded because there were too many, and others had to go."""
+    lane = fifo("a", "b")
     lane.max_backlog = MaxBacklog(count=10)
-    lane.answered(lane.next_turn(0), Fetched(5_000, b"", b"", 13, []), 10.0)
+    lane.excess = 1
+    for entry, ref in lane.to_load():
+        lane.loaded(Loaded(entry, ref, EVENT, b"x", Record(due=60_000)), 60.0, 10.0)
 
-    turn = lane.next_turn(0)
+    assert [each.entry for each in lane.doomed(10.0, 0)] == [b"1-0"]
+    assert lane.next(10.0, 0) is None
+    assert lane.wake_at(10.0) == pytest.approx(70.0)
 
-    assert (turn.horizon_ms, turn.due_at_once) == (FAR, 3)
+
+def test_a_delivery_that_is_called_for_is_looked_at_again() -> None:
+    """Loaded, or under way and failed then: what was done to it meanwhile counts."""
+    lane = fifo("a", "b")
+    load(lane)
+    first = lane.next(10.0, 0)
+    assert first is not None
+    second = lane.ready[0]
+
+    lane.wake(first.ref)
+    lane.wake(second.ref)
+
+    assert list(lane.queued) == [(second.entry, second.ref)]
+    assert not lane.ready
+    lane.settled(Result(first.entry, first.ref, "held", 3_600_000, Record(made=1)))
+    lane.answered(lane.next_turn(0), Fetched(None, b"", b"", 0, []), 10.0)
+    lane.ring(10.0)
+    assert (first.entry, first.ref) in lane.queued
 
 
 def test_a_signal_during_a_turn_is_not_missed() -> None:

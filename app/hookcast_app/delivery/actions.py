@@ -124,7 +124,8 @@ class Actions:
         """Attempts one delivery anew, at the end of its lane: one that has ended, or waits for its next attempt."""
         for _ in range(TRIES):
             found = await self._found(delivery_id)
-            if not found.state.value or found.state.record.place is Place.WAITING:
+            state = found.state
+            if not state.cancelled and (not state.value or state.record.place is Place.WAITING):
                 raise InvalidInput(Reason.CONFLICT, "status", "this delivery waits for its attempt already")
             if await self._moves.move([again(found)]):
                 return await self._shown(found)

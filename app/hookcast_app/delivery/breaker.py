@@ -57,15 +57,18 @@ class Breaker:
         if self._open_until is None:
             return 0
         if now < self._open_until:
-            return min(self._open_until - now, self._limits.open)  # a clock that was set back does not hold it open
+            self._open_until = min(
+                self._open_until, now + self._limits.open
+            )  # a clock that was set back holds no longer
+            return self._open_until - now
         return None if self._trying else 0
 
     def begin(self) -> None:
         """An attempt starts."""
         self._trying = self.is_open
 
-    def withdraw(self) -> None:
-        """The attempt that was begun is not made."""
+    def end(self) -> None:
+        """An attempt has ended, however it did: another one may try the endpoint."""
         self._trying = False
 
     def delivered(self) -> None:

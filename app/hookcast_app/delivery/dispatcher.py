@@ -24,6 +24,8 @@ _log = structlog.get_logger("hookcast.delivery")
 
 POLL_SECONDS = 1.0
 RENEW_SECONDS = 10.0
+UNKNOWN_PARK_MS = 1_000
+"""How long a lane is left alone for everybody by a process that does not know all subscriptions."""
 IDLE_SECONDS = 10.0
 """A lane without work is given back after so long."""
 
@@ -151,7 +153,9 @@ class Dispatcher:
             lane.discarding, lane.limit = True, 1
         elif disposition is not Disposition.DISCARD or not lane.discarding:
             # Given back; whoever looks at it next follows the new disposition.
-            self._work.leave(lane, PARK_MS if disposition is Disposition.HOLD else 0)
+            # Others may know more than a process whose configuration is not whole.
+            park_ms = PARK_MS if self._configuration.complete else UNKNOWN_PARK_MS
+            self._work.leave(lane, park_ms if disposition is Disposition.HOLD else 0)
 
     def _follow(self, lane: Lane, entry: Entry) -> None:
         delivery = entry.spec.delivery
@@ -213,7 +217,9 @@ class Dispatcher:
                 continue
 
     async def _balance(self) -> None:
-        """Passes on what others should have."""
+        """Passes on what others should have; who does not know all subscriptions has no share."""
+        if not self._configuration.complete:
+            return
         share = await self._store.share(len(self._lanes))
         for lane in self._sharing.to_pass_on(self._lanes.values(), share, asyncio.get_running_loop().time()):
             self._work.leave(lane)

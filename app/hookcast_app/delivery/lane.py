@@ -14,7 +14,7 @@ import msgspec
 from hookcast_app.delivery.breaker import Breaker, Failing
 from hookcast_app.delivery.ordering import Order, Waiting
 from hookcast_app.delivery.pace import Pace
-from hookcast_app.delivery.store import DUE_AT_ONCE, FAR, Fetched, Loaded, Mode, Result, Turn
+from hookcast_app.delivery.store import FAR, Fetched, Loaded, Mode, Result, Turn
 from hookcast_core.subscription import Delivery, MaxBacklog
 
 READY_BYTES = 1_048_576
@@ -71,6 +71,8 @@ class Lane:
     _size: float = _FIRST_SIZE
     _kept: Failing | None = None
     _woken: bool = False
+    _called: set[str] = field(default_factory=set)
+    """References that were to be looked at while they may have been under way."""
 
     @property
     def idle(self) -> bool:
@@ -120,9 +122,18 @@ class Lane:
     def wake(self, reference: str = "") -> None:
         """There is something new in the stream, or a delivery that keeps its place in it is to be looked at at once."""
         self.caught_up, self._woken = False, True
-        if reference:
-            self.retries = [(0.0 if retry[1][1] == reference else retry[0], retry[1]) for retry in self.retries]
-            heapify(self.retries)
+        if not reference:
+            return
+        self.retries = [(0.0 if retry[1][1] == reference else retry[0], retry[1]) for retry in self.retries]
+        heapify(self.retries)
+        # One that is loaded is looked at again; one that is under way, when it has failed.
+        again = [loaded for loaded in self.ready if loaded.ref == reference]
+        for loaded in again:
+            self.ready.remove(loaded)
+            self.ready_bytes -= len(loaded.body)
+            self.queued.appendleft((loaded.entry, loaded.ref))
+        if self.in_flight and self.order is not None:
+            self._called.add(reference)
 
     def hold(self, park_ms: int) -> None:
         """Attempts nothing: the lane is given back for `park_ms`, after what its backlog has too much of has ended."""
@@ -148,8 +159,6 @@ class Lane:
                 self._kept, turn.failing = failing, _encode(failing) if failing else b"-"
         if self.discarding:
             turn.horizon_ms = FAR
-        elif self.excess and not (self.queued or self.ready):
-            turn.horizon_ms, turn.due_at_once = FAR, min(self.excess, DUE_AT_ONCE)
         return turn
 
     def failed(self, turn: Turn) -> None:
@@ -182,7 +191,9 @@ class Lane:
     def _go_on(self, result: Result, now: float) -> None:
         """FIFO: once Redis has a result, its delivery is tried again in its place, or the next of its key goes."""
         if result.outcome == "held":
-            heappush(self.retries, (now + result.delay_ms / 1000, (result.entry, result.ref)))
+            wait = 0 if result.ref in self._called else result.delay_ms / 1000
+            heappush(self.retries, (now + wait, (result.entry, result.ref)))
+            self._called.discard(result.ref)
         elif self.order is not None and (following := self.order.ended(result.ref)) is not None:
             self.queued.append(following)
 
@@ -205,7 +216,7 @@ class Lane:
         self.ready_bytes += len(delivery.body)
         self._size += (len(delivery.body) + 256 - self._size) / 16
 
-    def doomed(self, now_ms: int) -> Iterator[Loaded]:
+    def doomed(self, now: float, now_ms: int) -> Iterator[Loaded]:
         """Takes the deliveries that are too many or too old, the oldest first."""
         age = self.max_backlog.age if self.max_backlog else None
         while self.ready and not self.leaving:
@@ -214,6 +225,16 @@ class Lane:
                 break
             self.excess = max(self.excess - 1, 0)
             yield self._take()
+        self._set_aside(now, now_ms)
+
+    def _set_aside(self, now: float, now_ms: int) -> None:
+        """FIFO: heads that were loaded before their time, to be doomed perhaps, wait for it again."""
+        if self.order is None:
+            return
+        for loaded in [one for one in self.ready if not one.cancelled and (one.record.due or 0) > now_ms]:
+            self.ready.remove(loaded)
+            self.ready_bytes -= len(loaded.body)
+            heappush(self.retries, (now + ((loaded.record.due or 0) - now_ms) / 1000, (loaded.entry, loaded.ref)))
 
     def next(self, now: float, now_ms: int) -> Loaded | None:
         """Takes the next delivery in flight, or None: there is none, or none may start yet (see `wake_at`)."""
@@ -241,7 +262,7 @@ class Lane:
         """The time has come for what is due by `now`."""
         if self.due_at is not None and self.due_at <= now:
             self.due_at, self.caught_up = None, False
-        while self.retries and (self.retries[0][0] <= now or self.excess):
+        while self.retries and (self.retries[0][0] <= now or len(self.queued) + len(self.ready) < self.excess):
             self.queued.append(heappop(self.retries)[1])
 
     def wake_at(self, now: float) -> float | None:
@@ -258,7 +279,7 @@ class Lane:
     def not_attempted(self) -> None:
         """A delivery that was taken in flight has nowhere to go now: it stays in the stream, and the lane is left."""
         self.in_flight -= 1
-        self.breaker.withdraw()
+        self.breaker.end()
         self.leave()
 
     def leave(self, park_ms: int = 0) -> None:

@@ -33,12 +33,21 @@ local function moved(number)
   local uid, reference, value, place = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
   local entry, to, record = ARGV[arg + 4], ARGV[arg + 5], ARGV[arg + 6]
   local field = 'd:' .. uid
-  if redis.call('HGET', event, field) ~= value then
+  if (redis.call('HGET', event, field) or '') ~= value then
     return 0
   end
   local open = tonumber(redis.call('HGET', event, 'n'))
   local was_open = place == 'later'
   local is_waiting = false
+  if not was_open and entry == '' then
+    -- It was cancelled, and nobody has come to it yet: it is where it was.
+    if to == 'waiting' and redis.call('HDEL', event, 'c:' .. uid) == 1 then
+      redis.call('ZADD', ring, 'LT', now, uid)
+      redis.call('PUBLISH', wake, uid)
+      return 1
+    end
+    return 0
+  end
   if was_open then
     -- One that is not there keeps its place in the stream: FIFO.
     is_waiting = redis.call('ZREM', later, reference) == 0

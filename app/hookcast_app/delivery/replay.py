@@ -24,6 +24,9 @@ _log = structlog.get_logger("hookcast.delivery")
 _task = Script("hookcast_app.delivery", "task.lua")
 PAGE = 200
 """Deliveries of one step: some milliseconds of Redis."""
+FAILED_SECONDS = 604_800
+"""How long a task is known that failed by an error of ours."""
+ENDS = ("done", "failed")
 LOOK_SECONDS = 5.0
 """Tasks of processes that died are looked for so often."""
 
@@ -54,7 +57,7 @@ class Progress(msgspec.Struct, frozen=True):
         return {
             "id": self.id,
             "action": "replay" if self.wanted.what == "again" else "purge",
-            "state": "done" if self.step == "done" else "running",
+            "state": self.step if self.step in ENDS else "running",
             "examined": self.looked,
             "moved": self.moved,
             "requestedAt": self.wanted.asked,
@@ -129,10 +132,21 @@ class Replays:
 
     async def _work(self, name: str) -> None:
         try:
-            while (progress := await self.progress(name)) is not None and progress.step != "done":
+            while (progress := await self.progress(name)) is not None and progress.step not in ENDS:
                 await self._step(progress)
         except Overtaken:
             _log.info("replay.overtaken", task=name)
+        except Unavailable:
+            raise
+        except Exception:  # noqa: BLE001  one task must not end the process, nor the next one
+            _log.exception("replay.defect", task=name)
+            await self._fail(name)
+
+    async def _fail(self, name: str) -> None:
+        with translated("give up a replay"):
+            await self._redis.hset(self._keys.task(name), "step", "failed")
+            await self._redis.zrem(self._keys.tasks, name)
+            await self._redis.expire(self._keys.task(name), FAILED_SECONDS)
 
     async def _step(self, progress: Progress) -> None:
         wanted = progress.wanted

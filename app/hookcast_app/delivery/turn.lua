@@ -12,7 +12,7 @@
 --       park (free and not to be looked at for park ms)
 --       outcome: delivered, dead, discarded, later (after delay), held (keeps its place), missing (its event is gone)
 --       horizon: what is due within so many ms is made due now
--- Returns for each lane: {1, due ms or -1, disabled or '', failing or '', deliveries waiting and later,
+-- Returns for each lane: {1, due ms or -1, disabled or '', failing or '', deliveries waiting,
 --       [stream id, reference, …]}, or {0} if another holds the lease.
 local token, lease_ms = ARGV[1], tonumber(ARGV[2])
 local retention, dead_retention, wake = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
@@ -149,6 +149,7 @@ local function give_back(lane)
     redis.call('SADD', hungry, lane.uid)
   end
   if left > 0 then
+    redis.call('SREM', hungry, lane.uid)
     redis.call('ZADD', ring, now + lane.park, lane.uid)
     if lane.park == 0 then
       redis.call('PUBLISH', wake, lane.uid)
@@ -197,7 +198,7 @@ local function turn(lane)
   redis.call('ZADD', ring, now + lease_ms, lane.uid)
   make_due(lane)
   local entries = fetch(lane)
-  local backlog = redis.call('XLEN', lane.waiting) + redis.call('ZCARD', lane.later)
+  local backlog = redis.call('XLEN', lane.waiting)
   return { 1, next_due(lane), redis.call('HGET', disabled, lane.uid) or '', redis.call('HGET', failing, lane.uid) or '',
     backlog, entries }
 end

@@ -49,7 +49,7 @@ class Work:
         """Starts what may start, and sets the clock for what may start later."""
         now = asyncio.get_running_loop().time()
         lane.ring(now)
-        for delivery in lane.doomed(self._clock()):
+        for delivery in lane.doomed(now, self._clock()):
             lane.results.append(_ended(delivery, Place.DEAD, Reason.BACKLOG_FULL))
         if lane.has_held_enough:
             lane.leave(PARK_MS)
@@ -95,7 +95,7 @@ class Work:
             if lane.discarding:
                 self._discard(lane, delivery, Reason.SUBSCRIPTION_DELETED)
             elif delivery.cancelled:
-                lane.breaker.withdraw()
+                lane.breaker.end()
                 self._discard(lane, delivery, Reason.CANCELLED)
             else:
                 await self._attempt(lane, delivery)
@@ -113,6 +113,7 @@ class Work:
         attempted = await self._attempts.make(target, delivery, now_ms)
         self._observe(lane.uid, attempted)
         reason = self._judge(lane, attempted)
+        lane.breaker.end()
         if reason is not None:
             await self._disable(lane, target.entry, reason)
         if isinstance(attempted.outcome, Dead) and lane.order is not None:

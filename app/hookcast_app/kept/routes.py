@@ -134,9 +134,11 @@ class KeptRoutes:
     ) -> Response:
         """Stores a secret, encrypted, in place of one that has this name; subscriptions that name it follow at once."""
         _checked("name", check_object_name, name)
-        for key in body.data:
-            _checked(f"data.{key[:64]}", check_secret_key, key)
-        if sum(len(value.encode("utf-8", "surrogatepass")) for value in body.data.values()) > MAX_SECRET_BYTES:
+        for key, value in body.data.items():
+            _checked(f"data.{_shown_key(key)}", check_secret_key, key)
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise InvalidInput(Reason.INVALID_SECRET, f"data.{key}", "is no text: it has half a surrogate pair")
+        if sum(len(value.encode()) for value in body.data.values()) > MAX_SECRET_BYTES:
             raise InvalidInput(Reason.TOO_LARGE, "data", f"has over {MAX_SECRET_BYTES} bytes")
         await self._subscriptions.put_secret(name, body.data)
         return _json({"name": name, "keys": sorted(body.data)})
@@ -145,6 +147,10 @@ class KeptRoutes:
         """Deletes a secret; one that a subscription needs is refused."""
         await self._subscriptions.delete_secret(name)
         return Response(status_code=204)
+
+
+def _shown_key(key: str) -> str:
+    return key[:64].encode("utf-8", "replace").decode()
 
 
 def merged(before: Any, patch: Any) -> Any:

@@ -54,15 +54,25 @@ class KeptSubscriptions:
         self._clock = clock
         self._entries: dict[str, Entry] = {}
         self._problems: tuple[str, ...] = ()
+        self._closed = False
+        self._one_at_a_time = asyncio.Lock()
         self.kept = Kept()
 
     async def load(self) -> None:
         """Reads everything and puts it in force. Raises Unavailable."""
         read = await self._store.read()
+        if read.kept.version < self.kept.version:
+            # Redis came back empty: what is known here is what is kept.
+            await self._store.restore(self.kept.version)
+            return
+        self._store.remember(read)
         if read.kept == self.kept and not read.closed and self._configuration.has_kept:
             return
         entries, problems = self._resolved(read.kept)
+        self._closed = bool(read.closed)
         if read.closed:
+            # Another process may have sealed them with a key that this one is still to get: they stay as they were.
+            entries = {uid: entry for uid, entry in self._entries.items() if uid in read.closed_uids} | entries
             names = ", ".join(read.closed[:5])
             problems.append(f"{len(read.closed)} kept by REST cannot be opened with HOOKCAST_ENCRYPTION_KEYS: {names}")
         for problem in problems:
@@ -88,8 +98,7 @@ class KeptSubscriptions:
 
     async def restore(self) -> None:
         """Redis came back empty: writes again what is known. Raises Unavailable."""
-        if self.kept.subscriptions or self.kept.secrets:
-            await self._store.restore()
+        await self._store.restore(self.kept.version)
 
     # Subscriptions
 
@@ -203,11 +212,15 @@ class KeptSubscriptions:
         if not self._store.can_keep:
             detail = "is not set: nothing can be kept encrypted. Set it to a Fernet key"
             raise InvalidInput(Reason.CONFLICT, "encryption_keys", detail)
-        for _ in range(TRIES):
-            await self.load()
-            if await self._store.change(self.kept.version, changes(self.kept)) is not None:
+        async with self._one_at_a_time:
+            for _ in range(TRIES):
                 await self.load()
-                return
+                if self._closed:
+                    detail = "does not hold every key that something kept was sealed with: nothing can be changed"
+                    raise InvalidInput(Reason.CONFLICT, "encryption_keys", detail)
+                if await self._store.change(self.kept.version, changes(self.kept)) is not None:
+                    await self.load()
+                    return
         raise Unavailable("too many changes at the same time; try again")
 
     async def _seal_anew(self) -> None:

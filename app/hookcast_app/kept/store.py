@@ -26,7 +26,9 @@ class Read(NamedTuple):
 
     kept: Kept
     closed: tuple[str, ...]
+    closed_uids: frozenset[str]
     is_current: bool
+    sealed: dict[str, dict[bytes, bytes]]
 
 
 class KeptStore:
@@ -59,7 +61,6 @@ class KeptStore:
         pipeline.hgetall(names.kept("secrets"))
         with translated("read what is kept"):
             version, subscriptions, secrets = await pipeline.execute()
-        self._values = {"subscriptions": subscriptions, "secrets": secrets}
         closed: list[str] = []
         found: dict[str, KeptSubscription] = {}
         read: dict[str, Mapping[str, str]] = {}
@@ -76,7 +77,14 @@ class KeptStore:
             else:
                 read[field.decode()] = msgspec.json.decode(content, type=dict[str, str])
         values = [*subscriptions.values(), *secrets.values()]
-        return Read(Kept(int(version or 0), found, read), tuple(closed), all(map(self._is_newest, values)))
+        kept = Kept(int(version or 0), found, read)
+        uids = frozenset(field.decode() for field in subscriptions) - found.keys()
+        sealed = {"subscriptions": subscriptions, "secrets": secrets}
+        return Read(kept, tuple(closed), uids, all(map(self._is_newest, values)), sealed)
+
+    def remember(self, read: Read) -> None:
+        """What would be written again to a Redis that came back empty."""
+        self._values = read.sealed
 
     async def change(self, version: int, changes: Sequence[Change]) -> int | None:
         """Makes changes to what is stored at `version`; the new one, or None if it is another one already."""
@@ -90,14 +98,16 @@ class KeptStore:
         with translated("keep a change"):
             return int(await _change(self._redis, keys, args)) or None
 
-    async def restore(self) -> None:
-        """Writes again what was read last, to a Redis that came back empty."""
-        pipeline = self._redis.pipeline()
-        for name, values in self._values.items():
-            for field, value in values.items():
-                pipeline.hsetnx(self._keys.kept(name), field.decode(), value)
-        pipeline.incr(self._keys.kept("version"))
+    async def restore(self, version: int) -> None:
+        """Writes again what was remembered last, to a Redis that came back empty; the version goes on from there."""
         with translated("restore what is kept"):
+            if int(await self._redis.get(self._keys.kept("version")) or 0) >= version:
+                return
+            pipeline = self._redis.pipeline()
+            for name, values in self._values.items():
+                for field, value in values.items():
+                    pipeline.hset(self._keys.kept(name), field.decode(), value.decode())
+            pipeline.set(self._keys.kept("version"), version)
             await pipeline.execute()
 
     def _open(self, value: bytes) -> bytes | None:
