@@ -24,7 +24,7 @@ from hookcast_app.redis import Keys, create_redis
 from tests.support.app import SIGNING_SECRET, eventually
 from tests.support.durable import DurableRedis
 from tests.support.receiver import Receiver, Reply, Request
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving, is_taken, serving
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "12"))
 RATE = float(os.environ.get("CHAOS_RATE", "40"))
@@ -103,21 +103,13 @@ class Publisher:
         number = 0
         while not self._over.is_set():
             event = {"id": f"{key}-{number}", "source": "/chaos", "type": "chaos.x", "orderingkey": f"k{key}"}
-            if await self._is_taken(client, event):
+            if await is_taken(client, event):
                 self.acknowledged.append(event["id"])
                 number += 1
                 await asyncio.sleep(ORDER_KEYS / RATE)
             else:
                 self.refused += 1
                 await asyncio.sleep(0.1)
-
-    async def _is_taken(self, client: httpx.AsyncClient, event: dict[str, str]) -> bool:
-        try:
-            answer = await client.post("/api/v1/events", json=event)
-        except httpx.HTTPError:
-            return False
-        assert answer.status_code in {202, 503}, answer.text
-        return answer.status_code == 202
 
 
 class Faults:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.support.receiver import Receiver
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving, is_taken, serving
 
 EVENTS = 2_000
 PUBLISHERS = 32
@@ -51,21 +51,13 @@ class Publisher:
 
     async def _publish_some(self, client: httpx.AsyncClient) -> None:
         for number in self._numbers:
-            while not await self._is_taken(client, number):
+            event = {"type": "kill.test", "id": f"event-{number}", "source": "/kill", "data": number}
+            while not await is_taken(client, event):
                 self.refused += 1
                 await asyncio.sleep(0.05)
             async with self._progress:
                 self.acknowledged.add(number)
                 self._progress.notify_all()
-
-    async def _is_taken(self, client: httpx.AsyncClient, number: int) -> bool:
-        event = {"type": "kill.test", "id": f"event-{number}", "source": "/kill", "data": number}
-        try:
-            answer = await client.post("/api/v1/events", json=event)
-        except httpx.HTTPError:
-            return False
-        assert answer.status_code in {202, 503}, answer.text
-        return answer.status_code == 202
 
 
 @pytest.mark.timeout(180)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,16 @@ import httpx
 from tests.support.ports import free_port
 
 COMMAND = Path(sys.executable).parent / "hookcast"
+
+
+async def is_taken(client: httpx.AsyncClient, event: Mapping[str, object]) -> bool:
+    """Whether an event that is published is acknowledged: not so if Redis or the server is away."""
+    try:
+        answer = await client.post("/api/v1/events", json=event)
+    except httpx.HTTPError:
+        return False
+    assert answer.status_code in {202, 503}, answer.text
+    return answer.status_code == 202
 
 
 class Serving:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 
 from hookcast_app.subscriptions import Matcher
 from hookcast_core.configuration import Configuration, Entry, SourceEntry
+from hookcast_core.errors import InvalidInput, Reason
 
 Listener = Callable[[frozenset[str]], None]
 """Told the UIDs of subscriptions that appeared, changed or went."""
@@ -41,6 +42,13 @@ class CurrentConfiguration:
     def entries(self) -> Mapping[str, Entry]:
         """The subscriptions by UID."""
         return self.matcher.by_uid
+
+    def entry(self, uid: str) -> Entry:
+        """The subscription of this UID. Raises InvalidInput (NotFound)."""
+        found = self.entries.get(uid)
+        if found is None:
+            raise InvalidInput(Reason.NOT_FOUND, "subscription", "no subscription of this UID is in force")
+        return found
 
     def source_at(self, path: str) -> SourceEntry | None:
         """The webhook source that receives at `/webhooks/` and `path`."""

@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from hookcast_app.auth import ApiKeys
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.history import Found, History, shown_attempt, shown_delivery
-from hookcast_app.delivery.models import ENDED, Place, split_delivery_id
+from hookcast_app.delivery.models import ENDED, Place
 from hookcast_app.delivery.moves import Moves, again
 from hookcast_app.delivery.outcome import Delivered
 from hookcast_app.delivery.replay import Progress, Replays, Wanted
@@ -144,7 +144,7 @@ class Actions:
 
     async def replay(self, uid: str, selection: Annotated[SubscriptionSelection | None, Body()] = None) -> Response:
         """Has one subscription's deliveries attempted again in the background; the answer says how to follow it."""
-        self._must_be_known(uid)
+        self._configuration.entry(uid)
         wanted = selection or SubscriptionSelection()
         return await self._asked("again", (uid,), tuple(map(Place, wanted.status)), wanted)
 
@@ -152,7 +152,7 @@ class Actions:
         """Has dead letters attempted again in the background; those whose subscription is gone stay."""
         wanted = selection or DeadLetterSelection()
         if wanted.subscription is not None:
-            self._must_be_known(wanted.subscription)
+            self._configuration.entry(wanted.subscription)
         lanes = [uid for uid in await self._lanes(wanted.subscription) if uid in self._configuration.entries]
         return await self._asked("again", tuple(lanes), (Place.DEAD,), wanted)
 
@@ -168,7 +168,7 @@ class Actions:
 
     async def enable(self, uid: str) -> Response:
         """Ends what an endpoint's answers did to a subscription: its deliveries go on."""
-        self._must_be_known(uid)
+        self._configuration.entry(uid)
         await self._enable(uid)
         return _json({"uid": uid, "disabled": None})
 
@@ -212,16 +212,9 @@ class Actions:
             raise InvalidInput(Reason.INVALID_REQUEST, "since", "is after `until`, or in the future")
         return _progress(await self._replays.ask(wanted))
 
-    def _must_be_known(self, uid: str) -> None:
-        if uid not in self._configuration.entries:
-            raise InvalidInput(Reason.NOT_FOUND, "subscription", "no subscription of this UID is in force")
-
     async def _found(self, delivery_id: str) -> Found:
-        parts = split_delivery_id(delivery_id)
-        known = await self._history.event(parts[0]) if parts else None
-        if parts is None or known is None or parts[1] not in known.deliveries:
-            raise InvalidInput(Reason.NOT_FOUND, "delivery", "no delivery of this id is kept")
-        return Found(parts[1], known.ref, known.event, known.deliveries[parts[1]])
+        known, uid = await self._history.delivery(delivery_id)
+        return Found(uid, known.ref, known.event, known.deliveries[uid])
 
     async def _shown(self, found: Found) -> Response:
         known = await self._history.event(found.ref)

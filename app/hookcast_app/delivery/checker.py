@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
-from hookcast_app.delivery.models import ENDED, Place, State
+from hookcast_app.delivery.models import ENDED, Place, State, states_of
 from hookcast_app.redis import Keys, translated
 from hookcast_app.references import ref_of
 
@@ -38,7 +38,6 @@ class Report(NamedTuple):
 
 class _Event(NamedTuple):
     ref: str
-    uids: list[str]
     states: dict[str, State]
     open: int
     dead: int
@@ -54,7 +53,7 @@ async def check(redis: Redis, keys: Keys) -> Report:
         known: set[tuple[str, str]] = set()
         async for event in _events(redis, keys):
             events += 1
-            known.update((event.ref, uid) for uid in event.uids)
+            known.update((event.ref, uid) for uid in event.states)
             places.update(state.record.place for state in event.states.values())
             violations += judge(event, found)
     violations += (
@@ -68,9 +67,9 @@ async def check(redis: Redis, keys: Keys) -> Report:
 def judge(event: _Event, found: dict[tuple[str, str], list[Place]]) -> Iterator[Violation]:
     """What is wrong with one event, from where its deliveries were found."""
     still_open = dead = 0
-    for uid in event.uids:
-        where, place = found.get((event.ref, uid), []), event.states[uid].record.place
-        has_ended = place in ENDED and bool(event.states[uid].entry)
+    for uid, state in event.states.items():
+        where, place = found.get((event.ref, uid), []), state.record.place
+        has_ended = place in ENDED and bool(state.entry)
         still_open += not has_ended
         dead += place is Place.DEAD
         if len(where) > 1:
@@ -114,12 +113,8 @@ async def _events(redis: Redis, keys: Keys) -> AsyncIterator[_Event]:
         fields = cast("dict[bytes, bytes]", await redis.hgetall(key))
         if b"m" not in fields:  # it expired meanwhile
             continue
-        uids = fields.get(b"s", b"").decode().split()
-        states = {
-            uid: State.of(fields.get(f"d:{uid}".encode()), cancelled=f"c:{uid}".encode() in fields) for uid in uids
-        }
         ref = key.decode().removeprefix(prefix)
-        yield _Event(ref, uids, states, int(fields.get(b"n", 0)), int(fields.get(b"x", 0)))
+        yield _Event(ref, states_of(fields), int(fields.get(b"n", 0)), int(fields.get(b"x", 0)))
 
 
 def _told(where: list[Place]) -> str:

@@ -8,11 +8,12 @@ import msgspec
 from redis.asyncio import Redis
 
 from hookcast_app.delivery.breaker import Failing
-from hookcast_app.delivery.models import Attempt, Disabled, Place, State, delivery_id
+from hookcast_app.delivery.models import Attempt, Disabled, Place, State, delivery_id, split_delivery_id, states_of
 from hookcast_app.delivery.request import message_id
 from hookcast_app.events import Stored, timestamp
 from hookcast_app.redis import Keys, translated
 from hookcast_app.references import ref_of, reference
+from hookcast_core.errors import InvalidInput, Reason
 
 SCAN_AT_MOST = 1_000
 """References that one request looks at; a page that finds too little continues from its cursor."""
@@ -56,11 +57,15 @@ class History:
             fields = cast("dict[bytes, bytes]", await self._redis.hgetall(self._keys.event(ref)))
         if b"m" not in fields:
             return None
-        deliveries = {
-            uid: State.of(fields.get(b"d:" + uid.encode()), cancelled=b"c:" + uid.encode() in fields)
-            for uid in fields.get(b"s", b"").decode().split()
-        }
-        return Known(ref, msgspec.json.decode(fields[b"m"], type=Stored), fields[b"b"], deliveries)
+        return Known(ref, msgspec.json.decode(fields[b"m"], type=Stored), fields[b"b"], states_of(fields))
+
+    async def delivery(self, delivery_id: str) -> tuple[Known, str]:
+        """The event of a delivery, and its subscription's UID. Raises InvalidInput (NotFound)."""
+        parts = split_delivery_id(delivery_id)
+        known = await self.event(parts[0]) if parts else None
+        if parts is None or known is None or parts[1] not in known.deliveries:
+            raise InvalidInput(Reason.NOT_FOUND, "delivery", "no delivery of this id is kept")
+        return known, parts[1]
 
     async def found(self, uid: str, refs: Sequence[str]) -> list[Found]:
         """One subscription's deliveries of these events, those that are there."""

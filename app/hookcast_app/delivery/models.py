@@ -1,5 +1,6 @@
 """A delivery: one event on its way to one subscription's endpoint."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple, Self
 
@@ -73,6 +74,14 @@ class State(NamedTuple):
     def entry(self) -> bytes:
         """Where in its place a delivery is that has ended."""
         return self.value.partition(b"\n")[2]
+
+
+def states_of(fields: Mapping[bytes, bytes]) -> dict[str, State]:
+    """An event's deliveries by subscription UID, from its hash in Redis."""
+    return {
+        uid: State.of(fields.get(f"d:{uid}".encode()), cancelled=f"c:{uid}".encode() in fields)
+        for uid in fields.get(b"s", b"").decode().split()
+    }
 
 
 class Disabled(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from hookcast_app.auth import ApiKeys
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.history import PLACES_READ, History, Known, shown_delivery, shown_event
-from hookcast_app.delivery.models import Disabled, Place, split_delivery_id
+from hookcast_app.delivery.models import Disabled, Place
 from hookcast_app.delivery.replay import Replays
 from hookcast_app.delivery.wellbeing import Changes
 from hookcast_app.events import event_ref, timestamp
@@ -129,11 +129,8 @@ class Reads:
 
     async def delivery(self, delivery_id: str) -> Response:
         """One delivery with every attempt that is kept."""
-        parts = split_delivery_id(delivery_id)
-        known = await self._history.event(parts[0]) if parts else None
-        if parts is None or known is None or parts[1] not in known.deliveries:
-            raise _not_found("delivery", "no delivery of this id is kept")
-        return _json(shown_delivery(known, parts[1], self._clock(), attempts=True))
+        known, uid = await self._history.delivery(delivery_id)
+        return _json(shown_delivery(known, uid, self._clock(), attempts=True))
 
     async def deliveries_of(
         self, uid: str, status: Annotated[Place | None, Query()] = None, limit: Limit = 50, cursor: Cursor = None
@@ -166,9 +163,7 @@ class Reads:
 
     async def stats(self, uid: str) -> Response:
         """How many deliveries are where, and how its endpoint is doing."""
-        entry = self._configuration.entries.get(uid)
-        if entry is None:
-            raise _not_found("subscription", "no subscription of this UID is in force")
+        self._configuration.entry(uid)
         counts, failing = await self._history.standing(uid)
         now = self._clock()
         is_open = failing is not None and failing.open_until is not None and failing.open_until > now
@@ -191,9 +186,7 @@ class Reads:
 
     async def subscription(self, uid: str) -> Response:
         """One subscription in force."""
-        entry = self._configuration.entries.get(uid)
-        if entry is None:
-            raise _not_found("subscription", "no subscription of this UID is in force")
+        entry = self._configuration.entry(uid)
         return _json(_shown_subscription(entry, (await self._history.disabled()).get(uid), self._clock()))
 
     async def _of_event(self, event: str, source: str, subscription: str | None, status: Place | None) -> Response:

@@ -24,8 +24,6 @@ ALL = -1
 """A limit that is none."""
 BELIEVED_MS = 5_000
 """A dispatcher that has not told how many lanes it holds for so long is not there."""
-DUE_AT_ONCE = 500
-"""Deliveries that one turn makes due in one lane, at the most."""
 
 Mode = Literal["take", "hold", "release", "park"]
 ScriptOutcome = Literal["delivered", "dead", "discarded", "later", "held", "missing"]
@@ -54,7 +52,6 @@ class Turn:
     want: int = 0
     park_ms: int = 0
     horizon_ms: int = 0
-    due_at_once: int = DUE_AT_ONCE
     failing: bytes = b""
     """What to remember of an endpoint that fails: empty leaves it as it is, "-" forgets it."""
     results: Sequence[Result] = field(default_factory=tuple)
@@ -128,7 +125,7 @@ class LaneStore:
         args: list[str | bytes | int] = [*self._head, len(turns)]
         for turn in turns:
             keys += self._lane_keys(turn)
-            args += (turn.uid, turn.mode, turn.park_ms, turn.after, turn.want, turn.horizon_ms, turn.due_at_once)
+            args += (turn.uid, turn.mode, turn.park_ms, turn.after, turn.want, turn.horizon_ms)
             args += (turn.failing, len(turn.results))
             for result in turn.results:
                 args += (result.entry, result.ref, result.outcome, result.delay_ms, _encode(result.record))

@@ -58,10 +58,6 @@ class Targets:
         gone = self._configuration.complete and missing_ms >= self._grace_ms
         return Disposition.DISCARD if gone else Disposition.HOLD
 
-    def is_known(self, uid: str) -> bool:
-        """Whether a subscription is in force."""
-        return uid in self._configuration.entries
-
     def target(self, uid: str, now_ms: int) -> Target | None:
         """The target of a lane whose requests are signed at `now_ms`, or None if there is none (any more)."""
         target = self._prepared.get(uid)

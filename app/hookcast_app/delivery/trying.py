@@ -27,6 +27,7 @@ class Trials:
         clock: Callable[[], int],
         random: Callable[[], float],
     ) -> None:
+        self._configuration = configuration
         self._client = HttpClient(policy, connections_per_endpoint=AT_ONCE)
         self._targets = Targets(configuration, version("hookcast"), clock, 0)
         self._attempts = Attempts(self._client, clock, random)
@@ -41,9 +42,8 @@ class Trials:
         now = self._clock()
         target = self._targets.target(uid, now)
         if target is None:
-            if self._targets.is_known(uid):
-                raise InvalidInput(Reason.NO_SIGNING_KEY, "spec.signing.keys", "all keys have expired; add another")
-            raise InvalidInput(Reason.NOT_FOUND, "subscription", "no subscription of this UID is in force")
+            self._configuration.entry(uid)
+            raise InvalidInput(Reason.NO_SIGNING_KEY, "spec.signing.keys", "all keys have expired; add another")
         if self._under_way >= AT_ONCE:
             raise Unavailable("too many test sends are under way; try again")
         body, data_at = structured(event)

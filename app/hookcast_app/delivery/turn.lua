@@ -5,8 +5,8 @@
 --       and the event of each of its results
 -- ARGV  token, lease ms, retention s, dead letters' retention s, wake channel, number of lanes,
 --       then for each lane:
---       UID, mode, park ms, read after (a stream id or '-'), how many to fetch, horizon ms, how many to
---       make due, what to remember of its failing endpoint ('' nothing new, '-' to forget it), number of results,
+--       UID, mode, park ms, read after (a stream id or '-'), how many to fetch, horizon ms,
+--       what to remember of its failing endpoint ('' nothing new, '-' to forget it), number of results,
 --       and for each result: stream id, reference, outcome, delay ms, record
 --       mode: take (lease it if free), hold (it must be ours), release (settle, then give it back),
 --       park (free and not to be looked at for park ms)
@@ -48,7 +48,7 @@ end
 local function read(key, arg)
   local lane = { lease = KEYS[key], waiting = KEYS[key + 1], later = KEYS[key + 2], uid = ARGV[arg], mode = ARGV[arg + 1],
     park = tonumber(ARGV[arg + 2]), after = ARGV[arg + 3], want = tonumber(ARGV[arg + 4]),
-    horizon = tonumber(ARGV[arg + 5]), due_at_once = ARGV[arg + 6], failing = ARGV[arg + 7], results = {},
+    horizon = tonumber(ARGV[arg + 5]), failing = ARGV[arg + 6], results = {},
     places = { delivered = KEYS[key + 3], dead = KEYS[key + 4], discarded = KEYS[key + 5] } }
   lane.holder = redis.call('GET', lane.lease)
   redis.call('ZCARD', lane.later)
@@ -56,13 +56,13 @@ local function read(key, arg)
   for _, place in pairs(lane.places) do
     redis.call('XLEN', place)
   end
-  local count = tonumber(ARGV[arg + 8])
+  local count = tonumber(ARGV[arg + 7])
   for number = 1, count do
-    local at = arg + 4 + 5 * number
+    local at = arg + 3 + 5 * number
     lane.results[number] = { event = event_of(KEYS[key + 5 + number]), entry = ARGV[at], reference = ARGV[at + 1],
       outcome = ARGV[at + 2], delay = tonumber(ARGV[at + 3]), record = ARGV[at + 4] }
   end
-  return lane, key + 6 + count, arg + 9 + 5 * count
+  return lane, key + 6 + count, arg + 8 + 5 * count
 end
 
 local function settle(lane, result)
@@ -112,7 +112,7 @@ local function trim(lane)
 end
 
 local function make_due(lane)
-  local due = redis.call('ZRANGEBYSCORE', lane.later, '-inf', string.format('%.0f', now + lane.horizon), 'LIMIT', 0, lane.due_at_once)
+  local due = redis.call('ZRANGEBYSCORE', lane.later, '-inf', string.format('%.0f', now + lane.horizon), 'LIMIT', 0, 500)
   for _, reference in ipairs(due) do
     redis.call('XADD', lane.waiting, '*', 'e', reference)
     redis.call('ZREM', lane.later, reference)

@@ -49,13 +49,12 @@ class Work:
         """Starts what may start, and sets the clock for what may start later."""
         now = asyncio.get_running_loop().time()
         lane.ring(now)
-        for delivery in lane.doomed(now, self._clock()):
-            lane.results.append(_ended(delivery, Place.DEAD, Reason.BACKLOG_FULL))
+        lane.results += [_ended(each, Place.DEAD, Reason.BACKLOG_FULL) for each in lane.doomed(now, self._clock())]
         if lane.has_held_enough:
             lane.leave(PARK_MS)
-        while (delivery_ := lane.next(now, self._clock())) is not None:
+        while (delivery := lane.next(now, self._clock())) is not None:
             assert self.tasks is not None, "the dispatcher's run() opened the group"  # noqa: S101
-            self.tasks.create_task(self._work_through(lane, delivery_), name=f"lane {lane.uid}")
+            self.tasks.create_task(self._work_through(lane, delivery), name=f"lane {lane.uid}")
         self._turn_if_wanted(lane)
         self._set_timer(lane, lane.wake_at(now))
 

@@ -266,9 +266,7 @@ class KeptSubscriptions:
         found = kept.subscriptions.get(uid)
         if found is not None:
             return found
-        entry = self._configuration.entries.get(uid)
-        if entry is None:
-            raise InvalidInput(Reason.NOT_FOUND, "subscription", "no subscription of this UID is in force")
+        entry = self._configuration.entry(uid)
         where = "in Kubernetes; change the object there" if entry.source == "kubernetes" else "in a file; change that"
         raise InvalidInput(Reason.READ_ONLY, "subscription", f"{entry.namespace}/{entry.name} is kept {where}")
 
