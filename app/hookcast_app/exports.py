@@ -2,7 +2,7 @@
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.configuration.kubernetes import KubernetesConfiguration
-from hookcast_app.health import RedisWatch
+from hookcast_app.health import RedisWatches
 from hookcast_app.observability import Metrics
 from hookcast_app.realtime import Stats
 
@@ -59,12 +59,12 @@ def export_pushed(metrics: Metrics, source: KubernetesConfiguration) -> None:
     )
 
 
-def export_redis(metrics: Metrics, watch: RedisWatch) -> None:
-    """How full Redis is."""
+def export_redis(metrics: Metrics, watches: RedisWatches) -> None:
+    """How full Redis is; of a cluster, the fullest of its masters."""
     metrics.gauge(
         "redis_emptied",
         "How often Redis came back empty since the start: what was accepted and not delivered by then is lost.",
-        lambda: watch.emptied,
+        lambda: watches.emptied,
     )
-    metrics.gauge("redis_memory_used_bytes", "Memory that Redis uses.", lambda: watch.used_memory)
-    metrics.gauge("redis_memory_max_bytes", "Redis' maxmemory, 0 without a limit.", lambda: watch.max_memory)
+    metrics.gauge("redis_memory_used_bytes", "Memory that Redis uses.", lambda: watches.fullest[0])
+    metrics.gauge("redis_memory_max_bytes", "Redis' maxmemory, 0 without a limit.", lambda: watches.fullest[1])

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import structlog
 from fastapi import FastAPI
-from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hookcast_app import garbage, problems
@@ -27,20 +26,21 @@ from hookcast_app.delivery.history import History
 from hookcast_app.delivery.moves import Moves
 from hookcast_app.delivery.replay import Replays
 from hookcast_app.delivery.routes import Reads, wellbeing_router
-from hookcast_app.delivery.store import enable
+from hookcast_app.delivery.store import DisabledStore
 from hookcast_app.delivery.trying import Trials
+from hookcast_app.events import Relay
 from hookcast_app.events import routes as events_routes
 from hookcast_app.events.routes import EventsEndpoint
 from hookcast_app.events.service import Events
 from hookcast_app.events.store import EventStore
 from hookcast_app.exports import export_configuration, export_pushed, export_realtime, export_redis
-from hookcast_app.health import Health, RedisWatch, health_router
+from hookcast_app.health import Health, RedisWatch, RedisWatches, health_router
 from hookcast_app.kept.routes import KeptRoutes
 from hookcast_app.kept.service import KeptSubscriptions
 from hookcast_app.kept.store import KeptStore
 from hookcast_app.observability import CorrelationMiddleware, Metrics
 from hookcast_app.realtime import Realtime
-from hookcast_app.redis import EmbeddedRedis, Keys, create_redis, first_contact
+from hookcast_app.redis import EmbeddedRedis, Partition, Partitions, Servers, first_contact
 from hookcast_app.settings import Settings
 from hookcast_core.configuration import Configuration
 from hookcast_core.egress import EgressPolicy
@@ -80,7 +80,9 @@ class Application:
         self._events: EventsEndpoint | None = None
         self._kept: KeptSubscriptions | None = None
         self._reports: Events | None = None
-        self._watch: RedisWatch | None = None
+        self._watches = RedisWatches()
+        self._watched: set[int] = set()
+        self._partitions: Partitions | None = None
         self._fastapi = _fastapi(self._lifespan)
         self._fastapi.include_router(health_router(self.health))
         export_configuration(self.metrics, self.configuration)
@@ -128,47 +130,66 @@ class Application:
         async with AsyncExitStack() as stack:
             try:
                 self._start("heartbeat", self.health.run(self.metrics.loop_lag))
-                redis = await self._open_redis(stack)
-                keys = Keys()
-                await self._open_kept(redis, keys)
+                partitions = await self._open_redis(stack)
+                await self._open_kept(partitions.home)
                 await self._open_configuration()
-                events = self._open_events(stack, redis, keys)
-                await self._open_serving(stack, redis, keys, events)
-                self._open_dispatching(stack, redis, keys, events)
+                events = self._open_events(stack, partitions)
+                await self._open_serving(stack, partitions, events)
+                self._open_dispatching(stack, partitions, events)
+                self._start("partitions", partitions.run())
                 garbage.settle()
                 yield
             finally:
                 await self._stop_tasks()
 
-    async def _open_redis(self, stack: AsyncExitStack) -> Redis:
+    async def _open_redis(self, stack: AsyncExitStack) -> Partitions:
         url = self.settings.redis_url.get_secret_value()
         if self.settings.has_embedded_redis:
             embedded = EmbeddedRedis(self.settings.data_dir)
             url = await embedded.start()
             stack.push_async_callback(embedded.stop)
             self._start("embedded redis", embedded.run())
-        redis = create_redis(url)
-        stack.push_async_callback(redis.aclose)
+        servers = Servers(url)
+        stack.push_async_callback(servers.aclose)
+        partitions = self._partitions = Partitions(servers)
         try:
-            state = await first_contact(redis)
+            await self._watch(partitions.home, partitions)
+            await partitions.open(self.settings.partitions)
+            await self._watch_others(partitions)
         except Unavailable as error:
             detail = f"{error.detail}; is it running there?"
             raise InvalidInput(Reason.REDIS_UNREACHABLE, "redis_url", detail) from error
-        watch = self._watch = RedisWatch(
-            redis,
+        partitions.listen(partial(self._watch_others, partitions))
+        export_redis(self.metrics, self._watches)
+        self.health.register("redis", self._watches.check)
+        return partitions
+
+    async def _watch(self, partition: Partition, partitions: Partitions) -> None:
+        """Waits for a server, and watches it from then on."""
+        self._watched.add(partition.keys.tag)
+        state = await first_contact(partition.redis, partition.keys)
+        watch = RedisWatch(
+            partition.redis,
             state,
+            keys=partition.keys,
             on_empty=self._restore,
             on_emptied=self._emptied,
             on_latency=self.metrics.redis_latency,
-            on_mark=self._follow_mark,
+            on_mark=self._follow_mark if partition == partitions.home else lambda _is_marked: None,
         )
-        export_redis(self.metrics, watch)
-        self.health.register("redis", watch.check)
+        self._watches.add(watch)
         self._start("redis watch", watch.run())
-        return redis
+
+    async def _watch_others(self, partitions: Partitions) -> None:
+        """On a cluster each partition may be on another server."""
+        for partition in partitions.all if partitions.is_cluster else ():
+            if partition.keys.tag not in self._watched:
+                await self._watch(partition, partitions)
 
     async def _restore(self) -> None:
         """Redis came back empty. What users keep by REST is written again; lanes are made by what is published next."""
+        if self._partitions is not None:
+            await self._partitions.restore()
         if self._kept is not None:
             await self._kept.restore()
         if self._dispatching is not None:
@@ -181,17 +202,18 @@ class Application:
 
     def _full(self) -> str | None:
         """Why nothing more is accepted for want of memory, or None."""
-        watch = self._watch
-        if watch is None or not watch.max_memory or watch.used_memory <= watch.max_memory * self.settings.high_water:
+        used, most = self._watches.fullest
+        if not most or used <= most * self.settings.high_water:
             return None
-        used = watch.used_memory * 100 // watch.max_memory
-        return f"Redis is full: {used} % of its memory are used, and HOOKCAST_HIGH_WATER is {self.settings.high_water}"
+        share = used * 100 // most
+        return f"Redis is full: {share} % of its memory are used, and HOOKCAST_HIGH_WATER is {self.settings.high_water}"
 
     def _follow_mark(self, is_marked: bool) -> None:  # noqa: FBT001  a callback's shape
         if self._dispatching is not None:
             self._dispatching.follow(is_moving=is_marked)
 
-    async def _open_kept(self, redis: Redis, keys: Keys) -> None:
+    async def _open_kept(self, home: Partition) -> None:
+        redis, keys = home
         encryption_keys = [key.get_secret_value() for key in self.settings.encryption_keys]
         store = KeptStore(redis, keys, encryption_keys)
         self._kept = KeptSubscriptions(store, self.configuration, self._policy, self._clock)
@@ -220,45 +242,54 @@ class Application:
             self.health.register("configuration", source.check)
             self._start("configuration", source.run())
 
-    def _open_events(self, stack: AsyncExitStack, redis: Redis, keys: Keys) -> Events:
+    def _open_events(self, stack: AsyncExitStack, partitions: Partitions) -> Events:
         wait = self.settings.redis_wait
-        store = EventStore(
-            redis,
-            keys,
-            retention_seconds=self.settings.retention_seconds,
+
+        def open_store(partition: Partition) -> EventStore:
+            return EventStore(
+                *partition,
+                retention_seconds=self.settings.retention_seconds,
+                dedup_seconds=self.settings.dedup_seconds,
+                wait=(wait.replicas, wait.timeout) if wait else None,
+                relay=Relay.wake_channel(partition) if partitions.is_cluster else "",
+            )
+
+        events = Events(
+            partitions,
+            open_store,
+            self.configuration,
+            self._clock,
+            self.metrics,
             dedup_seconds=self.settings.dedup_seconds,
-            wait=(wait.replicas, wait.timeout) if wait else None,
+            full=self._full,
         )
-        stack.push_async_callback(store.close)
-        events = Events(store, self.configuration, self._clock, self.metrics, self._full)
-        self._start("event writer", events.run())
+        stack.push_async_callback(events.close)
+        self._start("event writers", events.run())
         self._reports = events
         return events
 
-    async def _open_serving(self, stack: AsyncExitStack, redis: Redis, keys: Keys, events: Events) -> None:
-        self._open_deliveries(stack, redis, keys)
+    async def _open_serving(self, stack: AsyncExitStack, partitions: Partitions, events: Events) -> None:
+        self._open_deliveries(stack, partitions)
         if self.settings.role == "dispatcher":
             return
         self._events = EventsEndpoint(
             events, self._keys, self.metrics, max_bytes=self.settings.max_event_bytes, clock=self._clock
         )
         self._fastapi.include_router(self._events.router())
-        self._realtime = Realtime(settings=self.settings, redis=redis)
+        self._realtime = Realtime(settings=self.settings, redis=partitions.home.redis)
         export_realtime(self.metrics, self._realtime.stats)
         await self._realtime.start()
         stack.push_async_callback(self._realtime.close)
         self._start("realtime", self._realtime.run())
         self._fastapi.include_router(self._realtime.router())
 
-    def _open_deliveries(self, stack: AsyncExitStack, redis: Redis, keys: Keys) -> None:
-        history = History(redis, keys)
+    def _open_deliveries(self, stack: AsyncExitStack, partitions: Partitions) -> None:
+        history = History(partitions)
         moves = Moves(
-            redis,
-            keys,
             retention_seconds=self.settings.retention_seconds,
             dead_letter_retention_seconds=self.settings.dead_letter_retention_seconds,
         )
-        replays = Replays(redis, keys, history, moves, self._clock)
+        replays = Replays(partitions, history, moves, self._clock)
         self._start("replays", replays.run())
         trials = Trials(self.configuration, self._policy, self._clock, random.random)  # noqa: S311  as for deliveries
         stack.push_async_callback(trials.close)
@@ -266,7 +297,7 @@ class Application:
             history,
             moves,
             replays,
-            partial(enable, redis, keys),
+            DisabledStore(partitions).enable,
             self.configuration,
             self._keys,
             self._clock,
@@ -275,12 +306,11 @@ class Application:
         self._fastapi.include_router(actions.router())
         self._fastapi.include_router(Reads(history, replays, self.configuration, self._keys, self._clock).router())
 
-    def _open_dispatching(self, stack: AsyncExitStack, redis: Redis, keys: Keys, events: Events) -> None:
+    def _open_dispatching(self, stack: AsyncExitStack, partitions: Partitions, events: Events) -> None:
         if self.settings.role == "api":
             return
         self._dispatching = Dispatching(
-            redis,
-            keys,
+            partitions,
             self.settings,
             self.configuration,
             self._policy,

@@ -165,8 +165,9 @@ class Settings(BaseSettings):
     they do not in that time. Without it a fail-over loses what the replica had not got yet."""
     high_water: float = Field(default=0.9, ge=0.1, le=1)
     """From this part of Redis' `maxmemory` on events are answered 503, before Redis refuses what deliveries need."""
-    partitions: Literal[1] = 1
-    """Partitions of the data; one is what a single Redis needs."""
+    partitions: int = Field(default=1, ge=1, le=64)
+    """Partitions of the data, which a Redis Cluster spreads over its masters; one is what a single Redis needs. It may
+    grow while everything runs, never shrink."""
 
     # Who may do what
     api_keys: tuple[ApiKey, ...] = ()

@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 
 from hookcast_app.delivery import replay
 from hookcast_app.delivery.checker import check
-from hookcast_app.redis import Keys
+from hookcast_app.redis import Keys, Partition
 from tests.support.app import READER_KEY, SIGNING_SECRET, RunningApp, eventually, running_app, settings_for
 from tests.support.receiver import Receiver, Reply
 
@@ -190,11 +190,11 @@ async def test_a_replay_goes_on_after_a_restart(
     step = replay.Replays._step
     steps: list[str] = []
 
-    async def stops(self: replay.Replays, progress: replay.Progress) -> None:
+    async def stops(self: replay.Replays, partition: Partition, progress: replay.Progress) -> None:
         if len(steps) == 3:
             await asyncio.Event().wait()
         steps.append(progress.step)
-        await step(self, progress)
+        await step(self, partition, progress)
 
     receiver.behaviour = lambda _request: Reply(500)
     settings = settings_for(redis_url, tmp_path)

@@ -28,7 +28,7 @@ class Looked:
         self.store = lane_store(redis)
         self._metrics = Metrics()
         clock = lambda: time.time_ns() // 1_000_000 + self.ahead_ms  # noqa: E731
-        self.backlog = Backlog(self.store, self.current, clock, self._metrics)
+        self.backlog = Backlog(lambda: [self.store], self.current, clock, self._metrics)
 
     async def tells(self) -> tuple[int, int, int]:
         """Deliveries waiting and later, and whole seconds that the oldest has been due."""

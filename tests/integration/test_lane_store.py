@@ -6,8 +6,9 @@ import pytest
 from redis.asyncio import Redis
 
 from hookcast_app.delivery.models import Attempt, Place, Record
-from hookcast_app.delivery.store import FAR, LaneStore, Result, ScriptOutcome, Turn
+from hookcast_app.delivery.store import FAR, DisabledStore, LaneStore, Result, ScriptOutcome, Turn
 from tests.support.lanes import KEYS, Publish, lane_store, publisher
+from tests.support.partitions import partitions
 
 
 @pytest.fixture
@@ -204,16 +205,17 @@ async def test_parking_leaves_another_holder_alone(store: LaneStore, publish: Pu
     assert await store.due(10) == []
 
 
-async def test_what_disabled_a_lane_is_told_at_every_turn(store: LaneStore, publish: Publish) -> None:
+async def test_what_disabled_a_lane_is_told_at_every_turn(redis: Redis, store: LaneStore, publish: Publish) -> None:
     """Until it is enabled; then the lane is looked at, at once."""
+    disabled = DisabledStore(partitions(redis))
     await publish("a")
-    await store.disable("u", b"why")
+    await disabled.disable("u", b"why")
 
     (fetched,) = await store.turn([Turn("u", "take", want=1)])
     assert fetched is not None
     assert fetched.disabled == b"why"
     await store.turn([Turn("u", "release", park_ms=5_000)])
-    await store.enable("u")
+    await disabled.enable("u")
 
     assert await store.due(10) == ["u"]
     (fetched,) = await store.turn([Turn("u", "take", want=1)])

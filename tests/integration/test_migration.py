@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from hookcast_app import cli, entry
 from hookcast_app.migration import abandon, command, copying, migrate
-from hookcast_app.redis import INSTANCE_KEY, Keys, Mark, Phase, check_server, create_redis, read_mark, swap_mark
+from hookcast_app.redis import Keys, Mark, Phase, check_server, create_redis, read_mark, swap_mark
 from hookcast_core.errors import HookcastError, InvalidInput, Unavailable
 from tests.support.app import RunningApp, eventually, running_app, settings_for
 from tests.support.receiver import Receiver, Reply, Request
@@ -90,7 +90,7 @@ async def content(redis: Redis) -> dict[bytes, Any]:
             case b"stream":
                 info = await redis.xinfo_stream(key)
                 found[key] = (info["last-generated-id"], await redis.xrange(key))
-    no_data = {KEYS.mark, KEYS.dispatchers, "hookcast:alive"}
+    no_data = {KEYS.mark, KEYS.dispatchers, KEYS.alive}
     return {key: value for key, value in found.items() if key.decode() not in no_data}
 
 
@@ -405,13 +405,13 @@ async def test_a_run_that_was_overtaken_writes_nothing_more(
         await reached.wait()
     await moved(redis_url, target_url)
     await target.flushall()
-    await target.set(INSTANCE_KEY, "of a later time")
+    await target.set(Keys().instance, "of a later time")
 
     go_on.set()
 
     with pytest.raises(HookcastError, match="another `hookcast migrate` has taken over"):
         await first
-    assert await target.keys() == [INSTANCE_KEY.encode()]
+    assert await target.keys() == [Keys().instance.encode()]
     assert await phase_of(filled) is Phase.MOVED
 
 
@@ -491,7 +491,7 @@ async def test_the_embedded_redis_can_be_left(tmp_path: Path, target_url: str, t
         status, said = await run(*where)
 
     assert status == 0, said
-    assert f"moved 5 keys from the embedded Redis in {server.data_dir} to {target_url}" in said
+    assert f"moved 6 keys from the embedded Redis in {server.data_dir} to {target_url}" in said
     assert await target.xlen(KEYS.events) == 1
     manifests.joinpath("all.json").unlink()
     settings = settings_for(target_url, tmp_path)

@@ -18,6 +18,7 @@ from hookcast_app.delivery.moves import Moves, again, purge
 from hookcast_app.delivery.store import FAR, Result, ScriptOutcome, Turn
 from hookcast_app.redis import create_redis
 from tests.support.lanes import KEYS, lane_store, publisher
+from tests.support.partitions import home, partitions
 
 T = TypeVar("T")
 LANES = ("u", "v")
@@ -42,8 +43,9 @@ class Deliveries(RuleBasedStateMachine):
         self.do(self.redis.flushall())
         self.publish_ = publisher(self.redis)
         self.stores = [lane_store(self.redis, token) for token in ("one", "other")]
-        self.history = History(self.redis, KEYS)
-        self.moves = Moves(self.redis, KEYS, retention_seconds=100, dead_letter_retention_seconds=1_000)
+        self.home = home(self.redis)
+        self.history = History(partitions(self.redis))
+        self.moves = Moves(retention_seconds=100, dead_letter_retention_seconds=1_000)
         self.published = 0
         self.unsettled: list[tuple[int, str, bytes, str]] = []
 
@@ -88,14 +90,14 @@ class Deliveries(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 20), uid=st.sampled_from(LANES), what=st.sampled_from(["again", "purge", "cancel"]))
     def move(self, number: int, uid: str, what: str) -> None:
-        for found in self.do(self.history.found(uid, [f"r{number}"])):
+        for found in self.do(self.history.found(self.home, uid, [f"r{number}"])):
             place = found.state.record.place
             if what == "cancel" and place not in {Place.DELIVERED, Place.DEAD, Place.DISCARDED}:
                 self.do(self.moves.cancel(found))
             elif what == "purge" and place is Place.DEAD:
-                self.do(self.moves.move([purge(found)]))
+                self.do(self.moves.move(self.home, [purge(found)]))
             elif what == "again" and found.state.value and place is not Place.WAITING:
-                self.do(self.moves.move([again(found)]))
+                self.do(self.moves.move(self.home, [again(found)]))
 
     @invariant()
     def each_is_in_one_place(self) -> None:

@@ -10,9 +10,9 @@ from redis.exceptions import ResponseError
 
 from hookcast_app.health import RedisWatch
 from hookcast_app.redis import ServerState, check_server, create_redis, first_contact, translated
-from hookcast_app.redis.state import ALIVE_KEY, INSTANCE_KEY, SCHEMA_KEY
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 from tests.support.certificates import Authority
+from tests.support.lanes import KEYS
 from tests.support.valkey import running_valkey
 
 
@@ -148,13 +148,13 @@ async def test_an_empty_server_is_claimed_once(redis: Redis) -> None:
 
     assert state.version >= (6, 2)
     assert state.policy == "noeviction"
-    assert await redis.get(SCHEMA_KEY) == b"1"
+    assert await redis.get(KEYS.schema) == b"1"
     assert (await check_server(redis)).instance == state.instance
 
 
 async def test_keys_of_a_newer_layout_are_refused(redis: Redis) -> None:
     """An older app must not write into what it does not understand."""
-    await redis.set(SCHEMA_KEY, 2)
+    await redis.set(KEYS.schema, 2)
 
     with pytest.raises(InvalidInput, match="layout 2, written by a newer Hookcast") as caught:
         await check_server(redis)
@@ -294,7 +294,7 @@ async def test_a_blip_does_not_make_it_unready(redis: Redis) -> None:
     await watched.watch.look()
     assert watched.watch.check() is None
     assert len(watched.latencies) == 2
-    assert 0 < await redis.ttl(ALIVE_KEY) <= 60
+    assert 0 < await redis.ttl(KEYS.alive) <= 60
 
 
 async def test_how_full_it_is_is_seen(redis: Redis) -> None:
@@ -339,7 +339,7 @@ async def test_an_emptied_redis_is_noticed_by_every_process(redis: Redis, how: s
 
     assert watched.watch.check() is None
     assert watched.restored == 1
-    assert await redis.get(INSTANCE_KEY) is not None
+    assert await redis.get(KEYS.instance) is not None
 
 
 async def test_it_keeps_looking_until_it_is_cancelled(redis: Redis) -> None:

@@ -13,6 +13,7 @@ from hookcast_app.events import event_ref
 from hookcast_app.redis import Keys, create_redis
 from hookcast_app.settings import RedisWait, Settings
 from tests.support.app import eventually, running_app, settings_for
+from tests.support.partitions import partitions
 from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 from tests.support.valkey import running_valkey
@@ -83,7 +84,7 @@ async def test_what_was_acknowledged_survives_a_fail_over(tmp_path: Path) -> Non
                 await master.aclose()
                 await asyncio.gather(*publishing)
         await replica.replicaof("NO", "ONE")
-        history = History(replica, KEYS)
+        history = History(partitions(replica))
         found = [await history.event(event_ref("/keys/tests", event)) for event in acknowledged]
         await replica.aclose()
 

@@ -9,11 +9,10 @@ import pytest
 from redis.asyncio import Redis
 
 from hookcast_app.delivery.dispatcher import Dispatcher
-from hookcast_app.delivery.lane import Lane
-from hookcast_app.delivery.sharing import LEFT_ALONE_SECONDS, Sharing, surplus
+from hookcast_app.delivery.sharing import LEFT_ALONE_SECONDS, LeftAlone, Part, surplus
 from hookcast_app.delivery.store import Share
 from tests.support.app import eventually
-from tests.support.dispatching import configuration, dispatching
+from tests.support.dispatching import configuration, sharing
 from tests.support.lanes import KEYS, Publish, lane_store, publisher
 from tests.support.receiver import Receiver, Reply
 
@@ -54,12 +53,13 @@ async def test_dispatchers_share_lanes_as_they_come_and_go(redis: Redis, publish
     """A second one gets its half, and gives it back when it ends: nothing is lost, and nothing is sent twice."""
     current = configuration(receiver.url, uids=UIDS)
 
-    async with dispatching(lane_store(redis, "first"), current) as first:
+    async with sharing(lane_store(redis, "first"), current) as (first, _):
 
         async def scene() -> None:
             await eventually(lambda: held(first) == [30])
-            async with dispatching(lane_store(redis, "second"), current) as second:
+            async with sharing(lane_store(redis, "second"), current) as (second, balance):
                 await eventually(lambda: max(held(first, second)) <= 17 and sum(held(first, second)) == 30)
+                await balance.stop()
                 await second.drain(5)
             await eventually(lambda: held(first) == [30])
 
@@ -74,11 +74,11 @@ async def test_a_dispatcher_that_was_killed_is_forgotten(redis: Redis, publish: 
     """It is believed to be there for a few seconds; what it leased is free when the lease ends."""
     current = configuration(receiver.url, uids=UIDS)
     await publish("a", lanes=UIDS)
-    async with dispatching(lane_store(redis, "killed", lease_seconds=2), current) as killed:
+    async with sharing(lane_store(redis, "killed", lease_seconds=2), current) as (killed, _):
         await eventually(lambda: held(killed) == [30])
     await publish("b", lanes=UIDS)
 
-    async with dispatching(lane_store(redis, "next"), current) as following:
+    async with sharing(lane_store(redis, "next"), current) as (following, _):
         await eventually(lambda: held(following) == [30])
         await receiver.wait_for(60)
         async with asyncio.timeout(10):
@@ -97,9 +97,9 @@ async def test_a_hand_over_waits_for_what_is_under_way(redis: Redis, publish: Pu
 
     receiver.behaviour = hang
     await publish("a", "b", lanes=UIDS)
-    async with dispatching(lane_store(redis, "first"), current) as first:
+    async with sharing(lane_store(redis, "first"), current) as (first, _):
         await receiver.wait_for(60)
-        async with dispatching(lane_store(redis, "second"), current) as second:
+        async with sharing(lane_store(redis, "second"), current) as (second, _):
             await eventually(lambda: sum(lane.leaving for lane in first._lanes.values()) >= 13)
             go.set()
             await publish("c", lanes=UIDS)
@@ -120,12 +120,18 @@ def test_a_share_is_even_but_for_a_tenth(dispatchers: int, lanes: int, ours: int
 
 def test_what_was_passed_on_is_left_alone_for_a_while() -> None:
     """Else the signal that another should hear would bring it back."""
-    lanes = [Lane(uid, taken=True, in_flight=number) for number, uid in enumerate(("a", "b", "c", "d"))]
-    sharing = Sharing()
+    passed_on = LeftAlone()
 
-    passed_on = sharing.to_pass_on(lanes, Share(2, 4), 100.0)
+    passed_on.add("a", 100.0)
 
-    assert [lane.uid for lane in passed_on] == ["a", "b"]
-    assert sharing.is_left_alone("a", 100.0 + LEFT_ALONE_SECONDS - 0.1)
-    assert not sharing.is_left_alone("a", 100.0 + LEFT_ALONE_SECONDS)
-    assert not sharing.is_left_alone("c", 100.0)
+    assert passed_on.has("a", 100.0 + LEFT_ALONE_SECONDS - 0.1)
+    assert not passed_on.has("a", 100.0 + LEFT_ALONE_SECONDS)
+    assert not passed_on.has("c", 100.0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "parts", "expected"), [(16, 1, [16]), (16, 3, [6, 5, 5]), (2, 3, [1, 1, 1]), (3, 3, [1, 1, 1])]
+)
+def test_lanes_of_one_subscription_divide_its_limits(limit: int, parts: int, expected: list[int]) -> None:
+    """Together they have as much as it allows, but each one at the least."""
+    assert [Part(number, parts).count(limit) for number in range(parts)] == expected

@@ -9,9 +9,11 @@ from redis.asyncio import Redis
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.attempt import Attempts
+from hookcast_app.delivery.balance import Balance
 from hookcast_app.delivery.disabling import Disabling, Report
 from hookcast_app.delivery.dispatcher import Dispatcher
-from hookcast_app.delivery.store import LaneStore
+from hookcast_app.delivery.gates import Gates
+from hookcast_app.delivery.store import DisabledStore, LaneStore
 from hookcast_app.delivery.targets import Targets
 from hookcast_app.outgoing import HttpClient
 from hookcast_core.configuration import Configuration, Entry, SigningKey
@@ -19,6 +21,7 @@ from hookcast_core.egress import EgressPolicy
 from hookcast_core.subscription import Subscription
 from tests.support.app import SIGNING_SECRET
 from tests.support.lanes import KEYS
+from tests.support.partitions import home, partitions
 
 NEVER = {"failures": 10_000}
 """A circuit breaker that stays closed."""
@@ -54,8 +57,11 @@ async def dispatching(
     client = HttpClient(EgressPolicy(["127.0.0.0/8"]))
     targets = Targets(current, "1", clock, 60)
     made = attempts or Attempts(client, clock, lambda: 0.5)
-    disabling = Disabling(store, current, clock, report, after_seconds=disable_after_seconds)
-    dispatcher = Dispatcher(store, current, targets, made, disabling, clock, lambda _uid, _attempted: None)
+    redis = store._redis
+    disabled = DisabledStore(partitions(redis))
+    disabling = Disabling(disabled, current, clock, report, after_seconds=disable_after_seconds)
+    gates = Gates(partitions(redis), home(redis), {})
+    dispatcher = Dispatcher(store, current, targets, made, disabling, clock, lambda _uid, _attempted: None, gates=gates)
     task = asyncio.create_task(dispatcher.run())
     try:
         yield dispatcher
@@ -63,6 +69,19 @@ async def dispatching(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await client.close()
+
+
+@asynccontextmanager
+async def sharing(store: LaneStore, current: CurrentConfiguration) -> AsyncIterator[tuple[Dispatcher, Balance]]:
+    """As `dispatching`, with what passes lanes on to others."""
+    async with dispatching(store, current) as dispatcher:
+        balance = Balance(store, current, lambda: [dispatcher])
+        task = asyncio.create_task(balance.run())
+        try:
+            yield dispatcher, balance
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def settled(redis: Redis, count: int) -> None:

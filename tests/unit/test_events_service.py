@@ -3,6 +3,9 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import cast
+
+from redis.asyncio import Redis
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.events.models import Accepted, Event
@@ -11,6 +14,7 @@ from hookcast_app.events.store import STORED, EventStore, Publication
 from hookcast_app.observability import Metrics
 from hookcast_core.configuration import Configuration, Entry
 from hookcast_core.subscription import parse_subscription
+from tests.support.partitions import partitions
 
 URL = "https://shop.example/hooks"
 COSTLY = "data.a.all(x, data.a == data.a)"
@@ -24,7 +28,7 @@ class Store(EventStore):
     def __init__(self) -> None:
         self.stored: list[Publication] = []
 
-    async def publish(self, batch: Sequence[Publication]) -> list[int]:
+    async def publish(self, batch: Sequence[Publication], _epoch: int = 0) -> list[int]:
         self.stored += batch
         return [STORED] * len(batch)
 
@@ -46,7 +50,8 @@ def configuration(**filters: str) -> CurrentConfiguration:
 async def published(current: CurrentConfiguration, count: int, data: bytes) -> tuple[list[Publication], int]:
     """What is stored of `count` events published together, and how often others had their turn meanwhile."""
     store = Store()
-    events = Events(store, current, lambda: 0, Metrics())
+    alone = partitions(cast("Redis", None))
+    events = Events(alone, lambda _: store, current, lambda: 0, Metrics(), dedup_seconds=1)
     writer = asyncio.create_task(events.run())
     made = [Event(id=str(number), source="/s", type="a", time="t", data=data) for number in range(count)]
     publishing = asyncio.create_task(events.publish(made, "c"))

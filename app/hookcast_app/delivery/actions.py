@@ -127,7 +127,7 @@ class Actions:
             state = found.state
             if not state.cancelled and (not state.value or state.record.place is Place.WAITING):
                 raise InvalidInput(Reason.CONFLICT, "status", "this delivery waits for its attempt already")
-            if await self._moves.move([again(found)]):
+            if await self._moves.move(found.partition, [again(found)]):
                 return await self._shown(found)
         raise Unavailable("this delivery is being attempted; try again")
 
@@ -214,7 +214,7 @@ class Actions:
 
     async def _found(self, delivery_id: str) -> Found:
         known, uid = await self._history.delivery(delivery_id)
-        return Found(uid, known.ref, known.event, known.deliveries[uid])
+        return Found(uid, known.ref, known.event, known.deliveries[uid], known.partition)
 
     async def _shown(self, found: Found) -> Response:
         known = await self._history.event(found.ref)

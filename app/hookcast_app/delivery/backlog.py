@@ -1,12 +1,12 @@
 """How much is to be delivered, and how long the oldest of it has been due: read from Redis from time to time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from hookcast_app.configuration import CurrentConfiguration
-from hookcast_app.delivery.store import ALL, FAR, LaneStore
+from hookcast_app.delivery.store import ALL, FAR, Depth, LaneStore
 from hookcast_app.observability import Metrics
 from hookcast_core.errors import Unavailable
 
@@ -31,9 +31,14 @@ class Backlog:
     """
 
     def __init__(
-        self, store: LaneStore, configuration: CurrentConfiguration, clock: Callable[[], int], metrics: Metrics
+        self,
+        stores: Callable[[], Iterable[LaneStore]],
+        configuration: CurrentConfiguration,
+        clock: Callable[[], int],
+        metrics: Metrics,
     ) -> None:
-        self._store = store
+        """`stores` are those of all partitions."""
+        self._stores = stores
         self._configuration = configuration
         self._clock = clock
         self.totals = Totals()
@@ -59,12 +64,10 @@ class Backlog:
 
     async def look(self) -> None:
         """One look at every lane with anything to do. Raises Unavailable."""
-        lanes = await self._store.due(ALL, FAR)
         waiting = later = 0
         oldest = now = self._clock()
-        for start in range(0, len(lanes), LANES_AT_ONCE):
-            some = lanes[start : start + LANES_AT_ONCE]
-            for uid, depth in zip(some, await self._store.depths(some), strict=True):
+        for store in list(self._stores()):
+            async for uid, depth in _depths(store):
                 waiting += depth.waiting
                 later += depth.later
                 if depth.due_since is not None and not self._is_suspended(uid):
@@ -74,3 +77,12 @@ class Backlog:
     def _is_suspended(self, uid: str) -> bool:
         entry = self._configuration.entries.get(uid)
         return entry is not None and entry.spec.suspend
+
+
+async def _depths(store: LaneStore) -> AsyncIterator[tuple[str, Depth]]:
+    """Of all lanes with anything to do."""
+    lanes = await store.due(ALL, FAR)
+    for start in range(0, len(lanes), LANES_AT_ONCE):
+        some = lanes[start : start + LANES_AT_ONCE]
+        for each in zip(some, await store.depths(some), strict=True):
+            yield each

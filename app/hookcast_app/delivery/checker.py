@@ -4,13 +4,13 @@ For a deployment at rest: what moves while it is read may be seen twice, or not 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import NamedTuple, cast
 
 from redis.asyncio import Redis
 
 from hookcast_app.delivery.models import ENDED, Place, State, states_of
-from hookcast_app.redis import Keys, translated
+from hookcast_app.redis import Keys, Partition, translated
 from hookcast_app.references import ref_of
 
 PAGE = 1_000
@@ -43,8 +43,18 @@ class _Event(NamedTuple):
     dead: int
 
 
+async def check_all(partitions: Iterable[Partition]) -> Report:
+    """Reads everything of all partitions. Raises Unavailable."""
+    reports = [await check(partition.redis, partition.keys) for partition in partitions]
+    return Report(
+        sum(report.events for report in reports),
+        sum((report.places for report in reports), Counter()),
+        [violation for report in reports for violation in report.violations],
+    )
+
+
 async def check(redis: Redis, keys: Keys) -> Report:
-    """Reads everything. Raises Unavailable."""
+    """Reads everything of one partition. Raises Unavailable."""
     with translated("check deliveries"):
         found = await _places(redis, keys)
         events = 0

@@ -7,7 +7,7 @@ import structlog
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.models import Disabled
-from hookcast_app.delivery.store import LaneStore
+from hookcast_app.delivery.store import DisabledStore
 from hookcast_app.delivery.targets import fingerprint
 from hookcast_core.configuration import Entry
 from hookcast_core.errors import Reason
@@ -24,7 +24,7 @@ class Disabling:
 
     def __init__(
         self,
-        store: LaneStore,
+        store: DisabledStore,
         configuration: CurrentConfiguration,
         clock: Callable[[], int],
         report: Report,

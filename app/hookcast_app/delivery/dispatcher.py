@@ -1,4 +1,4 @@
-"""Leases lanes and sees to them. Everything about a lane is decided by the one that leases it."""
+"""Leases lanes of one partition and sees to them. Everything about a lane is decided by the one that leases it."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -8,17 +8,19 @@ import structlog
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.attempt import Attempted, Attempts
 from hookcast_app.delivery.disabling import Disabling
+from hookcast_app.delivery.gates import Gates
 from hookcast_app.delivery.lane import Lane
 from hookcast_app.delivery.ordering import Order
 from hookcast_app.delivery.pace import Pace
-from hookcast_app.delivery.sharing import Sharing
+from hookcast_app.delivery.sharing import LeftAlone, Part
 from hookcast_app.delivery.store import FAR, LaneStore, Turn
 from hookcast_app.delivery.targets import Disposition, Targets, fingerprint
-from hookcast_app.delivery.turns import PARK_MS, Turns
+from hookcast_app.delivery.turns import ALL_READY_BYTES, PARK_MS, Turns
 from hookcast_app.delivery.work import Work
 from hookcast_app.health import PATIENCE_SECONDS
 from hookcast_core.configuration import Entry
 from hookcast_core.errors import Unavailable
+from hookcast_core.subscription import MaxBacklog
 
 _log = structlog.get_logger("hookcast.delivery")
 
@@ -31,7 +33,10 @@ IDLE_SECONDS = 10.0
 
 
 class Dispatcher:
-    """Lives as long as the app. `run()` holds all its tasks."""
+    """Lives as long as the app. `run()` holds all its tasks.
+
+    `part` says what its lanes have of their subscriptions' limits, `gates` how far lanes in order may go.
+    """
 
     def __init__(
         self,
@@ -42,16 +47,27 @@ class Dispatcher:
         disabling: Disabling,
         clock: Callable[[], int],
         observe: Callable[[str, Attempted], None],
+        *,
+        gates: Gates,
+        part: Callable[[], Part] = Part,
+        ready_bytes: Callable[[], int] = lambda: ALL_READY_BYTES,
     ) -> None:
+        self._gates = gates
+        self._part = part
         self._store = store
         self._configuration = configuration
         self._targets = targets
         self._work = Work(targets, attempts, disabling, clock, want=self._want, observe=observe)
         self._turns = Turns(
-            store, clock, feed=self._work.feed, is_disabled=disabling.stays, given_back=self._given_back
+            store,
+            clock,
+            feed=self._work.feed,
+            is_disabled=disabling.stays,
+            given_back=self._given_back,
+            ready_bytes=ready_bytes,
         )
         self._lanes = self._turns.lanes
-        self._sharing = Sharing()
+        self._left_alone = LeftAlone()
         self._look = asyncio.Event()
         self._fewer = asyncio.Event()
         self._stopping = False
@@ -65,8 +81,13 @@ class Dispatcher:
 
     @property
     def lanes_held(self) -> int:
-        """How many lanes this process leases now."""
+        """How many lanes are leased now."""
         return len(self._lanes)
+
+    @property
+    def lanes_to_share(self) -> list[Lane]:
+        """Those that could be passed on to another process."""
+        return [lane for lane in self._lanes.values() if lane.taken and not lane.leaving]
 
     @property
     def breakers_open(self) -> int:
@@ -97,12 +118,17 @@ class Dispatcher:
             self._want(lane)
 
     def _takes(self, uid: str) -> bool:
-        passed_on = self._sharing.is_left_alone(uid, asyncio.get_running_loop().time())
+        passed_on = self._left_alone.has(uid, asyncio.get_running_loop().time())
         return not (self._stopping or self._paused or passed_on)
 
     def look(self) -> None:
         """Looks for lanes that want attention at once: after signals may have been missed."""
         self._look.set()
+
+    def pass_on(self, lane: Lane) -> None:
+        """Gives a lane back so that another process takes it."""
+        self._left_alone.add(lane.uid, asyncio.get_running_loop().time())
+        self._work.leave(lane)
 
     def pause(self) -> None:
         """Takes nothing more, lets attempts end and gives the lanes back, until `resume`; may be told repeatedly."""
@@ -138,6 +164,13 @@ class Dispatcher:
             else:
                 self._apply(lane)
 
+    def follow(self) -> None:
+        """Has all lanes follow the configuration in force anew: there are more partitions."""
+        for lane in list(self._lanes.values()):
+            self._apply(lane)
+            lane.wake()
+            self._want(lane)
+
     def _apply(self, lane: Lane) -> None:
         """Makes a lane follow the configuration in force."""
         disposition = self._targets.disposition(lane.uid)
@@ -147,7 +180,7 @@ class Dispatcher:
             if lane.taken:
                 self._work.feed(lane)  # what kept it from starting more may no longer hold
         elif disposition is Disposition.HOLD and entry is not None:
-            lane.max_backlog = entry.spec.delivery.max_backlog
+            lane.max_backlog = part_of_backlog(entry.spec.delivery.max_backlog, self._part())
             self._work.hold(lane)
         elif disposition is Disposition.DISCARD and not lane.taken:
             lane.discarding, lane.limit = True, 1
@@ -161,12 +194,16 @@ class Dispatcher:
         delivery = entry.spec.delivery
         if not lane.taken:
             lane.order = Order() if delivery.ordering == "FIFO" else None
-        lane.limit = delivery.max_in_flight
+        lane.until_ms = self._gates.until(lane.uid) if lane.order is not None else None
+        if lane.until_ms is not None:
+            self.look()
+        part = self._part()
+        lane.limit = part.count(delivery.max_in_flight)
         lane.park_ms = 0
-        lane.max_backlog = delivery.max_backlog
+        lane.max_backlog = part_of_backlog(delivery.max_backlog, part)
         lane.breaker.follow(delivery.circuit_breaker, fingerprint(entry))
         rate = delivery.rate_limit
-        lane.pace = Pace(rate.requests, rate.per) if rate else None
+        lane.pace = Pace(rate.requests, rate.per, part.of) if rate else None
 
     # Its tasks
 
@@ -184,28 +221,21 @@ class Dispatcher:
             self._work.leave(lane)
         try:
             async with asyncio.timeout(seconds):
-                await self._unshare()
                 while self._lanes:
                     self._fewer.clear()
                     await self._fewer.wait()
         except TimeoutError:
             _log.warning("dispatcher.drain_timeout", in_flight=self.in_flight)
 
-    async def _unshare(self) -> None:
-        try:
-            await self._store.unshare()
-        except Unavailable as error:  # the others notice by themselves
-            self._turns.unavailable(error)
-
     async def _poll(self) -> None:
         horizon = FAR  # at first also what a process with our token left leased
         while not self._stopping:
             self._look.clear()
             try:
-                await self._balance()
                 for uid in await self._store.due(10_000 if horizon else 500, horizon):
                     self.wake(uid)
                 horizon = horizon if self._paused else 0
+                await self._open_gates()
                 self._polled_at = asyncio.get_running_loop().time()
             except Unavailable as error:
                 self._turns.unavailable(error)
@@ -216,13 +246,14 @@ class Dispatcher:
             except TimeoutError:
                 continue
 
-    async def _balance(self) -> None:
-        """Passes on what others should have; who does not know all subscriptions has no share."""
-        if not self._configuration.complete:
-            return
-        share = await self._store.share(len(self._lanes))
-        for lane in self._sharing.to_pass_on(self._lanes.values(), share, asyncio.get_running_loop().time()):
-            self._work.leave(lane)
+    async def _open_gates(self) -> None:
+        """Lets lanes in order go on for which everything of an earlier layout has ended."""
+        for lane in [lane for lane in self._lanes.values() if lane.until_ms is not None]:
+            await self._gates.look(lane.uid)
+            if (until_ms := self._gates.until(lane.uid)) != lane.until_ms:
+                lane.until_ms = until_ms
+                lane.wake()
+                self._want(lane)
 
     def _tend(self, now: float) -> None:
         """Renews leases, and gives back the lanes that have been idle."""
@@ -232,3 +263,10 @@ class Dispatcher:
                 self._work.leave(lane)
             elif now - lane.renewed_at > RENEW_SECONDS:
                 self._want(lane)
+
+
+def part_of_backlog(limit: MaxBacklog | None, part: Part) -> MaxBacklog | None:
+    """A lane's part of the backlog that a subscription may have."""
+    if limit is None or limit.count is None or part.of == 1:
+        return limit
+    return limit.model_copy(update={"count": part.count(limit.count)})

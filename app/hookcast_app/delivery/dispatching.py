@@ -1,26 +1,30 @@
-"""The dispatcher with all that it needs, opened and closed as one."""
+"""The dispatchers of all partitions with all that they need, opened and closed as one."""
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from importlib.metadata import version
-
-from redis.asyncio import Redis
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.attempt import Attempted, Attempts
 from hookcast_app.delivery.backlog import Backlog
+from hookcast_app.delivery.balance import Balance
 from hookcast_app.delivery.disabling import Disabling, Report
 from hookcast_app.delivery.dispatcher import Dispatcher
+from hookcast_app.delivery.gates import Gates
 from hookcast_app.delivery.history import History
 from hookcast_app.delivery.outcome import Dead, Delivered, Later
+from hookcast_app.delivery.sharing import Part
 from hookcast_app.delivery.signals import Signals
-from hookcast_app.delivery.store import LaneStore
+from hookcast_app.delivery.store import DisabledStore, LaneStore
 from hookcast_app.delivery.targets import Targets
+from hookcast_app.delivery.turns import ALL_READY_BYTES
 from hookcast_app.delivery.wellbeing import Changes, EndpointsWellbeing, Stopped
+from hookcast_app.events import Relay
 from hookcast_app.observability import Metrics
 from hookcast_app.outgoing import HttpClient
-from hookcast_app.redis import Keys
+from hookcast_app.redis import Partition, Partitions
 from hookcast_app.settings import Settings
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import Reason
@@ -31,13 +35,32 @@ MAX_CONNECTIONS = 1_000
 """To one endpoint: as many as `maxInFlight` may ask for."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """One partition, and what works on it."""
+
+    partition: Partition
+    store: LaneStore
+    dispatcher: Dispatcher
+    signals: Signals
+    relay: Relay | None
+    relay_signals: Signals | None
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.dispatcher.run(), name="dispatcher")
+            tasks.create_task(self.signals.run(), name="dispatcher signals")
+            if self.relay is not None and self.relay_signals is not None:
+                tasks.create_task(self.relay.run(), name="relay")
+                tasks.create_task(self.relay_signals.run(), name="relay signals")
+
+
 class Dispatching:
     """Lives as long as the app, on its loop; `run()` holds its tasks."""
 
     def __init__(
         self,
-        redis: Redis,
-        keys: Keys,
+        partitions: Partitions,
         settings: Settings,
         configuration: CurrentConfiguration,
         policy: EgressPolicy,
@@ -48,46 +71,128 @@ class Dispatching:
         metrics: Metrics,
     ) -> None:
         # The embedded Redis serves one process only: the next one is its successor and takes over its leases at once.
-        store = LaneStore(
-            redis,
-            keys,
-            token=EMBEDDED_TOKEN if settings.has_embedded_redis else secrets.token_hex(16),
-            lease_seconds=LEASE_SECONDS,
-            retention_seconds=settings.retention_seconds,
-            dead_letter_retention_seconds=settings.dead_letter_retention_seconds,
-        )
+        self._token = EMBEDDED_TOKEN if settings.has_embedded_redis else secrets.token_hex(16)
+        self._partitions = partitions
+        self._settings = settings
         self._metrics = metrics
         self._clock = clock
         self._configuration = configuration
-        self._history = History(redis, keys)
+        self._history = History(partitions)
         self.wellbeing = EndpointsWellbeing(secrets.token_hex(8), clock)
         configuration.listen(lambda _: self.wellbeing.keep(configuration.entries.keys()))
         self._client = HttpClient(policy, connections_per_endpoint=MAX_CONNECTIONS)
-        targets = Targets(configuration, version("hookcast"), clock, settings.deletion_grace_seconds)
-        attempts = Attempts(self._client, clock, random)
-        disabling = Disabling(store, configuration, clock, report, after_seconds=settings.disable_after_seconds)
-        self._dispatcher = Dispatcher(store, configuration, targets, attempts, disabling, clock, self._observe)
-        self._signals = Signals(redis, keys.wake, self._dispatcher.wake, self._dispatcher.look)
-        self._backlog = Backlog(store, configuration, clock, metrics)
-        metrics.gauge("lanes_held", "Lanes leased by this process.", lambda: self._dispatcher.lanes_held)
-        metrics.gauge("attempts_in_flight", "Attempts under way.", lambda: self._dispatcher.in_flight)
+        self._targets = Targets(configuration, version("hookcast"), clock, settings.deletion_grace_seconds)
+        self._attempts = Attempts(self._client, clock, random)
+        self._disabling = Disabling(
+            DisabledStore(partitions), configuration, clock, report, after_seconds=settings.disable_after_seconds
+        )
+        self._passed: dict[str, int] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._served: dict[int, _Served] = {}
+        self._open()
+        home = self._served[partitions.home.keys.tag].store
+        self._balance = Balance(home, configuration, lambda: self._dispatchers)
+        self._backlog = Backlog(
+            lambda: [served.store for served in self._served.values()], configuration, clock, metrics
+        )
+        self._export()
+        partitions.listen(self._grown)
+
+    @property
+    def _dispatchers(self) -> list[Dispatcher]:
+        return [served.dispatcher for served in self._served.values()]
+
+    def _stores(self) -> list[LaneStore]:
+        return [served.store for served in self._served.values()]
+
+    def _export(self) -> None:
+        metrics = self._metrics
+        metrics.gauge("lanes_held", "Lanes leased by this process.", self._sum(lambda one: one.lanes_held))
+        metrics.gauge("attempts_in_flight", "Attempts under way.", self._sum(lambda one: one.in_flight))
         metrics.gauge(
             "breakers_open",
-            "Subscriptions whose circuit breaker is open, of those leased by this process.",
-            lambda: self._dispatcher.breakers_open,
+            "Lanes whose circuit breaker is open, of those leased by this process.",
+            self._sum(lambda one: one.breakers_open),
         )
-        metrics.sampled("counter", "deliveries_dropped", "Results dropped, by why.", "why", self._dispatcher.dropped)
+        metrics.sampled("counter", "deliveries_dropped", "Results dropped, by why.", "why", self._dropped)
+
+    def _sum(self, of: Callable[[Dispatcher], int]) -> Callable[[], int]:
+        return lambda: sum(map(of, self._dispatchers))
+
+    def _dropped(self) -> Iterable[tuple[str, int]]:
+        counts: dict[str, int] = {}
+        for dispatcher in self._dispatchers:
+            for why, count in dispatcher.dropped():
+                counts[why] = counts.get(why, 0) + count
+        return counts.items()
+
+    # Partitions
+
+    def _open(self) -> list[_Served]:
+        """Opens what serves partitions that are not served yet."""
+        made = []
+        for partition in self._partitions.all:
+            if partition.keys.tag not in self._served:
+                self._served[partition.keys.tag] = served = self._serving(partition)
+                made.append(served)
+        return made
+
+    def _serving(self, partition: Partition) -> _Served:
+        redis, keys = partition
+        store = LaneStore(
+            redis,
+            keys,
+            token=self._token,
+            lease_seconds=LEASE_SECONDS,
+            retention_seconds=self._settings.retention_seconds,
+            dead_letter_retention_seconds=self._settings.dead_letter_retention_seconds,
+            epoch=lambda: self._partitions.epoch,
+        )
+        dispatcher = Dispatcher(
+            store,
+            self._configuration,
+            self._targets,
+            self._attempts,
+            self._disabling,
+            self._clock,
+            self._observe,
+            gates=Gates(self._partitions, partition, self._passed),
+            part=lambda: self._part(partition),
+            ready_bytes=lambda: ALL_READY_BYTES // len(self._served),
+        )
+        relay = relay_signals = None
+        if self._partitions.is_cluster:
+            relay = Relay(partition, self._partitions, self._token)
+            relay_signals = Signals(redis, relay.wake_channel(partition), relay.wake, relay.wake)
+        signals = Signals(redis, keys.wake, dispatcher.wake, dispatcher.look)
+        return _Served(partition, store, dispatcher, signals, relay, relay_signals)
+
+    def _part(self, partition: Partition) -> Part:
+        active = self._partitions.active
+        return Part(active.index(partition) if partition in active else len(active), len(active))
+
+    async def _grown(self) -> None:
+        for served in self._open():
+            if self._tasks is not None:
+                self._tasks.create_task(served.run(), name="partition")
+        for dispatcher in self._dispatchers:
+            dispatcher.follow()
+
+    # Lifetimes
 
     async def run(self) -> None:
         """Works until cancelled, or until a task of it dies."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._dispatcher.run(), name="dispatcher")
-            tasks.create_task(self._signals.run(), name="dispatcher signals")
+            self._tasks = tasks
+            for served in self._served.values():
+                tasks.create_task(served.run(), name="partition")
+            tasks.create_task(self._balance.run(), name="balance")
             tasks.create_task(self._backlog.run(), name="backlog")
 
     async def drain(self, seconds: float) -> None:
         """Lets attempts in flight end and gives the lanes back."""
-        await self._dispatcher.drain(seconds)
+        await self._balance.stop()
+        await asyncio.gather(*(dispatcher.drain(seconds) for dispatcher in self._dispatchers))
 
     async def close(self) -> None:
         """Closes the connections to endpoints."""
@@ -107,18 +212,21 @@ class Dispatching:
 
     def look(self) -> None:
         """Looks for work at once."""
-        self._dispatcher.look()
+        for dispatcher in self._dispatchers:
+            dispatcher.look()
 
     def follow(self, *, is_moving: bool) -> None:
         """Rests while Redis is being moved to another, and once it was."""
-        if is_moving:
-            self._dispatcher.pause()
-        else:
-            self._dispatcher.resume()
+        for dispatcher in self._dispatchers:
+            if is_moving:
+                dispatcher.pause()
+            else:
+                dispatcher.resume()
 
     def check(self) -> str | None:
         """Readiness: whether lanes can be leased."""
-        return self._dispatcher.check(asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        return next((why for each in self._dispatchers if (why := each.check(now)) is not None), None)
 
     def _observe(self, uid: str, attempted: Attempted) -> None:
         self.wellbeing.record(uid, attempted.outcome)

@@ -1,33 +1,34 @@
 """What the API shows of events and deliveries: reads only, newest first, in pages."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from itertools import groupby
+from typing import NamedTuple, Self, cast
 
 import msgspec
-from redis.asyncio import Redis
 
 from hookcast_app.delivery.breaker import Failing
 from hookcast_app.delivery.models import Attempt, Disabled, Place, State, delivery_id, split_delivery_id, states_of
 from hookcast_app.delivery.request import message_id
 from hookcast_app.events import Stored, timestamp
-from hookcast_app.redis import Keys, translated
+from hookcast_app.redis import Partition, Partitions, translated
 from hookcast_app.references import ref_of, reference
 from hookcast_core.errors import InvalidInput, Reason
 
-SCAN_AT_MOST = 1_000
-"""References that one request looks at; a page that finds too little continues from its cursor."""
+_CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})~(\d{1,9})~(.{0,128})", re.ASCII)
 PLACES_READ = (Place.WAITING, Place.LATER, Place.DEAD, Place.DELIVERED, Place.DISCARDED)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One event as stored: its record, its body, and its deliveries by subscription UID."""
+    """One event as stored: its record, its body, its deliveries by subscription UID, and the partition it is in."""
 
     ref: str
     event: Stored
     body: bytes
     deliveries: dict[str, State]
+    partition: Partition
 
 
 class Found(NamedTuple):
@@ -37,6 +38,7 @@ class Found(NamedTuple):
     ref: str
     event: Stored
     state: State
+    partition: Partition
 
     @property
     def reference(self) -> str:
@@ -44,20 +46,54 @@ class Found(NamedTuple):
         return reference(self.ref, self.event.orderingkey)
 
 
-class History:
-    """Reads events and deliveries of one partition; lives as long as the app."""
+class Listed(NamedTuple):
+    """One entry of a listing. Entries are ordered by their times, and by where they are for those of one time."""
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis = redis
-        self._keys = keys
+    ms: int
+    number: int
+    tag: int
+    uid: str
+    ref: str
+
+    @property
+    def cursor(self) -> str:
+        """Where a listing goes on behind this entry."""
+        return f"{self.ms}-{self.number}~{self.tag}~{self.uid}"
+
+
+class Cursor(NamedTuple):
+    """Where a listing goes on: behind an entry that was given, or at its start."""
+
+    ms: int
+    number: int
+    tag: int
+    uid: str
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """From a `Listed.cursor`. Raises ValueError."""
+        found = _CURSOR.fullmatch(text)
+        if not found:
+            raise ValueError("no cursor")
+        return cls(int(found[1]), int(found[2]), int(found[3]), found[4])
+
+
+class History:
+    """Reads events and deliveries of all partitions; lives as long as the app."""
+
+    def __init__(self, partitions: Partitions) -> None:
+        self._partitions = partitions
 
     async def event(self, ref: str) -> Known | None:
         """One event with its deliveries, or None."""
-        with translated("read an event"):
-            fields = cast("dict[bytes, bytes]", await self._redis.hgetall(self._keys.event(ref)))
-        if b"m" not in fields:
-            return None
-        return Known(ref, msgspec.json.decode(fields[b"m"], type=Stored), fields[b"b"], states_of(fields))
+        for partition in self._partitions.all:
+            with translated("read an event"):
+                answer = await partition.redis.hgetall(partition.keys.event(ref))
+            fields = cast("dict[bytes, bytes]", answer)
+            if b"m" in fields:
+                event = msgspec.json.decode(fields[b"m"], type=Stored)
+                return Known(ref, event, fields[b"b"], states_of(fields), partition)
+        return None
 
     async def delivery(self, delivery_id: str) -> tuple[Known, str]:
         """The event of a delivery, and its subscription's UID. Raises InvalidInput (NotFound)."""
@@ -67,96 +103,116 @@ class History:
             raise InvalidInput(Reason.NOT_FOUND, "delivery", "no delivery of this id is kept")
         return known, parts[1]
 
-    async def found(self, uid: str, refs: Sequence[str]) -> list[Found]:
-        """One subscription's deliveries of these events, those that are there."""
-        pipeline = self._redis.pipeline(transaction=False)
+    async def found(self, partition: Partition, uid: str, refs: Sequence[str]) -> list[Found]:
+        """One subscription's deliveries of these events of a partition, those that are there."""
+        pipeline = partition.redis.pipeline(transaction=False)
         for ref in refs:
-            pipeline.hmget(self._keys.event(ref), "m", f"d:{uid}", f"c:{uid}")
+            pipeline.hmget(partition.keys.event(ref), "m", f"d:{uid}", f"c:{uid}")
         with translated("read deliveries"):
             answers = cast("list[list[bytes | None]]", await pipeline.execute())
-        return [
-            Found(uid, ref, msgspec.json.decode(event, type=Stored), State.of(value, cancelled=cancelled is not None))
-            for ref, (event, value, cancelled) in zip(refs, answers, strict=True)
-            if event is not None
-        ]
+        found = []
+        for ref, (event, value, cancelled) in zip(refs, answers, strict=True):
+            if event is not None:
+                state = State.of(value, cancelled=cancelled is not None)
+                found.append(Found(uid, ref, msgspec.json.decode(event, type=Stored), state, partition))
+        return found
 
-    async def ended_in(self, uid: str, place: Place, after: str, until: int, limit: int) -> list[tuple[str, str]]:
-        """(stream id, ref) of one subscription's deliveries that ended in a place, the oldest first.
+    async def ended_in(
+        self, partition: Partition, uid: str, place: Place, after: str, until: int, limit: int
+    ) -> list[tuple[str, str]]:
+        """(stream id, ref) of one subscription's deliveries of a partition that ended in a place, the oldest first.
 
         `after` is a time (epoch ms), or the stream id of the last one of before; `until` is a time.
         """
         start = f"({after}" if "-" in after else after
         with translated("list deliveries"):
-            answer = await self._redis.xrange(self._keys.lane(uid, place.value), start, str(until), count=limit)
-        return _entries(answer)
+            answer = await partition.redis.xrange(partition.keys.lane(uid, place.value), start, str(until), count=limit)
+        entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", answer)
+        return [(entry.decode(), ref_of(fields[b"e"].decode())) for entry, fields in entries]
 
     async def buried(self) -> list[str]:
         """The UIDs of subscriptions with dead letters, also of those that are gone."""
-        with translated("list dead letters"):
-            found = cast("set[bytes]", await self._redis.smembers(self._keys.buried))
+        found: set[bytes] = set()
+        for redis, keys in self._partitions.all:
+            with translated("list dead letters"):
+                found |= cast("set[bytes]", await redis.smembers(keys.buried))
         return sorted(uid.decode() for uid in found)
-
-    async def dead_letters(
-        self, uids: Sequence[str], before: tuple[str, str] | None, limit: int
-    ) -> list[tuple[str, str, str]]:
-        """(stream id, UID, ref) of the newest dead letters of several subscriptions, older than (stream id, UID)."""
-        newest = before[0] if before else "+"
-        pipeline = self._redis.pipeline(transaction=False)
-        for uid in uids:
-            pipeline.xrevrange(self._keys.lane(uid, "dead"), max=newest, count=limit + 1)
-        with translated("list dead letters"):
-            answers = await pipeline.execute()
-        each = zip(uids, answers, strict=True)
-        found = sorted(((*_moment(entry), uid, ref) for uid, one in each for entry, ref in _entries(one)), reverse=True)
-        older = found if before is None else [one for one in found if one[:3] < (*_moment(before[0]), before[1])]
-        return [(f"{ms}-{number}", uid, ref) for ms, number, uid, ref in older[:limit]]
 
     async def standing(self, uid: str) -> tuple[dict[str, int], Failing | None]:
         """How many of a subscription's deliveries are in each place, and what is known of an endpoint that fails."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for place in PLACES_READ:
-            key = self._keys.lane(uid, place.value)
-            pipeline.zcard(key) if place is Place.LATER else pipeline.xlen(key)
-        pipeline.hget(self._keys.failing, uid)
-        with translated("look at a lane"):
-            *counts, failing = await pipeline.execute()
-        places = {place.value: count for place, count in zip(PLACES_READ, counts, strict=True)}
-        return places, msgspec.json.decode(failing, type=Failing) if failing else None
+        places = dict.fromkeys((place.value for place in PLACES_READ), 0)
+        failing: list[Failing] = []
+        for redis, keys in self._partitions.all:
+            pipeline = redis.pipeline(transaction=False)
+            for place in PLACES_READ:
+                key = keys.lane(uid, place.value)
+                pipeline.zcard(key) if place is Place.LATER else pipeline.xlen(key)
+            pipeline.hget(keys.failing, uid)
+            with translated("look at a lane"):
+                *counts, stored = await pipeline.execute()
+            for place, count in zip(PLACES_READ, counts, strict=True):
+                places[place.value] += count
+            failing += [msgspec.json.decode(stored, type=Failing)] if stored else []
+        return places, max(failing, key=lambda each: each.open_until or 0, default=None)
 
     async def disabled(self) -> dict[str, Disabled]:
         """The subscriptions that an endpoint's answer disabled, by UID."""
+        redis, keys = self._partitions.home
         with translated("list disabled subscriptions"):
-            found = cast("dict[bytes, bytes]", await self._redis.hgetall(self._keys.disabled))
+            found = cast("dict[bytes, bytes]", await redis.hgetall(keys.disabled))
         return {uid.decode(): msgspec.json.decode(state, type=Disabled) for uid, state in found.items()}
 
-    async def event_refs(self, before: str | None, limit: int) -> list[tuple[str, str]]:
-        """(stream id, ref) of accepted events, newest first, older than the stream id `before`."""
-        with translated("list events"):
-            return await self._newest(self._keys.events, before, limit)
+    # Listings
 
-    async def refs_in(self, uid: str, place: Place, before: str | None, limit: int) -> list[tuple[str, str]]:
-        """(cursor, ref) of one subscription's deliveries in one place, newest first (`later`: soonest first)."""
-        key = self._keys.lane(uid, place.value)
-        with translated("list deliveries"):
-            if place is Place.LATER:
-                start = int(before or 0)
-                found = cast("list[bytes]", await self._redis.zrange(key, start, start + limit - 1))
-                return [(str(start + number), ref_of(ref.decode())) for number, ref in enumerate(found, 1)]
-            return await self._newest(key, before, limit)
+    async def events(self, before: Cursor | None, limit: int) -> list[Listed]:
+        """Accepted events, newest first."""
+        return await self._newest([(each, "", each.keys.events) for each in self._partitions.all], before, limit)
 
-    async def _newest(self, key: str, before: str | None, limit: int) -> list[tuple[str, str]]:
-        return _entries(await self._redis.xrevrange(key, max=f"({before}" if before else "+", count=limit))
+    async def deliveries(self, uids: Iterable[str], place: Place, before: Cursor | None, limit: int) -> list[Listed]:
+        """Deliveries of subscriptions in one place, any but `later`: those that came there last first."""
+        each = [(part, uid, part.keys.lane(uid, place.value)) for part in self._partitions.all for uid in uids]
+        return await self._newest(each, before, limit)
 
+    async def later(self, uid: str, ranks: Sequence[int], limit: int) -> tuple[list[str], list[int]]:
+        """Refs of a subscription's deliveries that wait for their next attempt, the soonest first.
 
-def _moment(entry: str) -> tuple[int, int]:
-    """A stream id, to be compared."""
-    ms, _, number = entry.partition("-")
-    return int(ms), int(number)
+        `ranks` say how many were listed of each partition before, none at first; and so do those that are returned.
+        """
+        partitions = self._partitions.all
+        listed = [*ranks, *[0] * (len(partitions) - len(ranks))]
+        found: list[tuple[float, int, str]] = []
+        for at, (redis, keys) in enumerate(partitions):
+            with translated("list deliveries"):
+                answer = await redis.zrange(
+                    keys.lane(uid, "later"), listed[at], listed[at] + limit - 1, withscores=True
+                )
+            some = cast("list[tuple[bytes, float]]", answer)
+            found += [(due, at, ref_of(name.decode())) for name, due in some]
+        chosen = sorted(found)[:limit]
+        for _, at, _ in chosen:
+            listed[at] += 1
+        return [ref for _, _, ref in chosen], listed
 
-
-def _entries(answer: object) -> list[tuple[str, str]]:
-    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", answer)
-    return [(entry.decode(), ref_of(fields[b"e"].decode())) for entry, fields in entries]
+    async def _newest(
+        self, streams: Sequence[tuple[Partition, str, str]], before: Cursor | None, limit: int
+    ) -> list[Listed]:
+        """The newest entries of all these streams (partition, UID, key) before a cursor."""
+        newest = f"{before.ms}-{before.number}" if before else "+"
+        found: list[Listed] = []
+        for redis, group in groupby(streams, key=lambda each: each[0].redis):
+            some = list(group)
+            pipeline = redis.pipeline(transaction=False)
+            for _, _, key in some:
+                pipeline.xrevrange(key, max=newest, count=limit + 1)
+            with translated("list what there is"):
+                answers = await pipeline.execute()
+            for (partition, uid, _), answer in zip(some, answers, strict=True):
+                for entry, fields in cast("list[tuple[bytes, dict[bytes, bytes]]]", answer):
+                    ms, _, number = entry.decode().partition("-")
+                    ref = ref_of(fields[b"e"].decode())
+                    found.append(Listed(int(ms), int(number), partition.keys.tag, uid, ref))
+        older = [one for one in found if before is None or one[:4] < before]
+        return sorted(older, reverse=True)[:limit]
 
 
 def shown_delivery(known: Known, uid: str, now_ms: int, *, attempts: bool = False) -> dict[str, object]:

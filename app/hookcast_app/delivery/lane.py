@@ -53,6 +53,8 @@ class Lane:
     leaving: bool = False
     park_ms: int = 0
     after: bytes = b"-"
+    until_ms: int | None = None
+    """What is of this time or later must wait (see gates)."""
     caught_up: bool = False
     queued: deque[Waiting] = field(default_factory=deque)
     ready: deque[Loaded] = field(default_factory=deque)
@@ -150,7 +152,7 @@ class Lane:
         results, self.results = self.results[:RESULTS], self.results[RESULTS:]
         last = self.leaving and not self.in_flight and not self.results
         mode: Mode = "release" if last else "hold" if self.taken else "take"
-        turn = Turn(self.uid, mode, self.after, park_ms=self.park_ms, results=results)
+        turn = Turn(self.uid, mode, self.after, self.until_ms, park_ms=self.park_ms, results=results)
         if not (self.leaving or self.is_crowded):
             turn.want = min(QUEUED - len(self.queued), most)
         if self.taken:

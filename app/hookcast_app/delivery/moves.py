@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from hookcast_app.delivery.history import Found
 from hookcast_app.delivery.models import Place, Record, State
-from hookcast_app.redis import Keys, Script, translated
+from hookcast_app.redis import Partition, Script, translated
 from hookcast_core.errors import Reason
 
 _move = Script("hookcast_app.delivery", "move.lua")
@@ -58,17 +57,15 @@ def purge(found: Found) -> Move:
 class Moves:
     """Lives as long as the app."""
 
-    def __init__(self, redis: Redis, keys: Keys, *, retention_seconds: int, dead_letter_retention_seconds: int) -> None:
-        self._redis = redis
-        self._keys = keys
+    def __init__(self, *, retention_seconds: int, dead_letter_retention_seconds: int) -> None:
         self._retention = (retention_seconds, dead_letter_retention_seconds)
 
-    async def move(self, moves: Sequence[Move], step: Step | None = None) -> int:
-        """How many were moved: those that still are as they were seen.
+    async def move(self, partition: Partition, moves: Sequence[Move], step: Step | None = None) -> int:
+        """How many deliveries of one partition were moved: those that still are as they were seen.
 
         With a step, only if the task is where that begins: else raises Overtaken. Raises Unavailable.
         """
-        names = self._keys
+        redis, names = partition
         keys = [names.mark, names.ring, names.hungry, names.buried, names.tasks, names.task(step.task if step else "")]
         args: list[str | bytes | int] = [names.wake, *self._retention]
         args += (step.at, step.following, step.task, LEFT_ALONE_MS, step.looked) if step else ("", "", "", 0, 0)
@@ -79,7 +76,7 @@ class Moves:
             args += (move.seen.entry, move.to, _encode(move.record))
         with translated("move deliveries"):
             try:
-                answers: list[int] = await _move(self._redis, keys, args)
+                answers: list[int] = await _move(redis, keys, args)
             except ResponseError as error:
                 if str(error).startswith("HOOKCASTSTEP"):
                     raise Overtaken from None
@@ -88,9 +85,9 @@ class Moves:
 
     async def cancel(self, found: Found) -> bool:
         """Cancels a delivery that has not ended; False if it is not as it was seen. Raises Unavailable."""
-        seen, uid, names = found.state, found.uid, self._keys
+        seen, uid, (redis, names) = found.state, found.uid, found.partition
         record = msgspec.structs.replace(seen.record, place=Place.DISCARDED, reason=Reason.CANCELLED, due=None)
         keys = [names.mark, names.event(found.ref), names.lane(uid, "later"), names.lane(uid, "discarded")]
         args = [uid, found.reference, seen.value, _encode(record), *self._retention, names.wake]
         with translated("cancel a delivery"):
-            return bool(await _cancel(self._redis, keys, args))
+            return bool(await _cancel(redis, keys, args))

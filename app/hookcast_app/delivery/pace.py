@@ -2,11 +2,14 @@
 
 
 class Pace:
-    """Allows `requests` per `per_ms`, as a burst or spread out. Times are seconds of one monotonic clock."""
+    """Allows `requests` per `per_ms`, as a burst or spread out. Times are seconds of one monotonic clock.
 
-    def __init__(self, requests: int, per_ms: int) -> None:
-        self._step = per_ms / 1000 / requests
-        self._burst = per_ms / 1000 - self._step
+    `shared` is among how many lanes that is divided: one alone never gets more than its part.
+    """
+
+    def __init__(self, requests: int, per_ms: int, shared: int = 1) -> None:
+        self._step = per_ms / 1000 * shared / requests
+        self._burst = max(per_ms / 1000 - self._step, 0.0)
         self._full_at = 0.0
 
     @property

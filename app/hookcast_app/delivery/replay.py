@@ -1,7 +1,7 @@
 """Replays: many deliveries attempted again, or purged, in the background, with progress; they survive restarts.
 
-A task goes through the places of its lanes, oldest first, a page at a time. Each page is one script that moves the
-deliveries and the task's step together, so that none is moved twice, whoever goes on with it.
+A task goes through the places of its lanes, oldest first, a page at a time, in each partition by itself. Each page is
+one script that moves the deliveries and the task's step together, so that none is moved twice, whoever goes on with it.
 """
 
 import asyncio
@@ -10,13 +10,12 @@ from typing import Literal, cast
 
 import msgspec
 import structlog
-from redis.asyncio import Redis
 
 from hookcast_app.delivery.history import Found, History
 from hookcast_app.delivery.models import Place
 from hookcast_app.delivery.moves import LEFT_ALONE_MS, Moves, Overtaken, Step, again, purge
 from hookcast_app.events import timestamp, uuid7
-from hookcast_app.redis import Keys, Script, translated
+from hookcast_app.redis import Partition, Partitions, Script, translated
 from hookcast_core.errors import Unavailable
 from hookcast_core.filters import matches_type
 
@@ -67,44 +66,46 @@ class Progress(msgspec.Struct, frozen=True):
 class Replays:
     """Lives as long as the app; `run` is its one task."""
 
-    def __init__(self, redis: Redis, keys: Keys, history: History, moves: Moves, clock: Callable[[], int]) -> None:
-        self._redis = redis
-        self._keys = keys
+    def __init__(self, partitions: Partitions, history: History, moves: Moves, clock: Callable[[], int]) -> None:
+        self._partitions = partitions
         self._history = history
         self._moves = moves
         self._clock = clock
         self._asked = asyncio.Event()
 
     async def ask(self, wanted: Wanted) -> Progress:
-        """Stores what is wanted; it is begun at once. Raises Unavailable."""
+        """Stores what is wanted in each partition; it is begun at once. Raises Unavailable."""
         name = uuid7()
         wanted = msgspec.structs.replace(wanted, asked=timestamp(self._clock()))
         first = _first_step(wanted)
-        with translated("ask for a replay"):
-            pipeline = self._redis.pipeline()
-            values: list[str | bytes | int] = [
-                "wanted",
-                msgspec.json.encode(wanted),
-                "step",
-                first,
-                "looked",
-                0,
-                "moved",
-                0,
-            ]
-            pipeline.hset(self._keys.task(name), items=values)
-            if first != "done":
-                pipeline.zadd(self._keys.tasks, {name: 0})
-            else:
-                pipeline.expire(self._keys.task(name), 3_600)
-            await pipeline.execute()
+        content = msgspec.json.encode(wanted)
+        values: list[str | bytes | int] = ["wanted", content, "step", first, "looked", 0, "moved", 0]
+        for redis, keys in self._partitions.all:
+            with translated("ask for a replay"):
+                pipeline = redis.pipeline()
+                pipeline.hset(keys.task(name), items=values)
+                if first != "done":
+                    pipeline.zadd(keys.tasks, {name: 0})
+                else:
+                    pipeline.expire(keys.task(name), 3_600)
+                await pipeline.execute()
         self._asked.set()
         return Progress(name, wanted, first, 0, 0)
 
     async def progress(self, name: str) -> Progress | None:
-        """How far a task is; None if there is none of this id (any more)."""
+        """How far a task is in all partitions; None if there is none of this id (any more)."""
+        each = [await self._progress(partition, name) for partition in self._partitions.all]
+        parts = [part for part in each if part is not None]
+        if not parts:
+            return None
+        ahead = [part.step for part in parts if part.step != "done"]
+        step = "failed" if "failed" in ahead else (*ahead, "done")[0]
+        looked, moved = sum(part.looked for part in parts), sum(part.moved for part in parts)
+        return Progress(name, parts[0].wanted, step, looked, moved)
+
+    async def _progress(self, partition: Partition, name: str) -> Progress | None:
         with translated("look at a replay"):
-            found = cast("dict[bytes, bytes]", await self._redis.hgetall(self._keys.task(name)))
+            found = cast("dict[bytes, bytes]", await partition.redis.hgetall(partition.keys.task(name)))
         if b"wanted" not in found:
             return None
         wanted = msgspec.json.decode(found[b"wanted"], type=Wanted)
@@ -113,11 +114,12 @@ class Replays:
     async def run(self) -> None:
         """Works on tasks until cancelled, through every absence of Redis."""
         while True:
-            try:
-                while (name := await self._take()) is not None:
-                    await self._work(name)
-            except Unavailable as error:
-                _log.warning("replay.unavailable", detail=error.detail)
+            for partition in self._partitions.all:
+                try:
+                    while (name := await self._take(partition)) is not None:
+                        await self._work(partition, name)
+                except Unavailable as error:
+                    _log.warning("replay.unavailable", detail=error.detail)
             try:
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._asked.wait()
@@ -125,39 +127,41 @@ class Replays:
             except TimeoutError:
                 continue
 
-    async def _take(self) -> str | None:
+    async def _take(self, partition: Partition) -> str | None:
+        redis, keys = partition
         with translated("take a replay"):
-            found = await _task(self._redis, [self._keys.mark, self._keys.tasks], [LEFT_ALONE_MS])
+            found = await _task(redis, [keys.mark, keys.tasks], [LEFT_ALONE_MS])
         return None if found is None else found.decode()
 
-    async def _work(self, name: str) -> None:
+    async def _work(self, partition: Partition, name: str) -> None:
         try:
-            while (progress := await self.progress(name)) is not None and progress.step not in ENDS:
-                await self._step(progress)
+            while (progress := await self._progress(partition, name)) is not None and progress.step not in ENDS:
+                await self._step(partition, progress)
         except Overtaken:
             _log.info("replay.overtaken", task=name)
         except Unavailable:
             raise
         except Exception:  # noqa: BLE001  one task must not end the process, nor the next one
             _log.exception("replay.defect", task=name)
-            await self._fail(name)
+            await self._fail(partition, name)
 
-    async def _fail(self, name: str) -> None:
+    async def _fail(self, partition: Partition, name: str) -> None:
+        redis, keys = partition
         with translated("give up a replay"):
-            await self._redis.hset(self._keys.task(name), "step", "failed")
-            await self._redis.zrem(self._keys.tasks, name)
-            await self._redis.expire(self._keys.task(name), FAILED_SECONDS)
+            await redis.hset(keys.task(name), "step", "failed")
+            await redis.zrem(keys.tasks, name)
+            await redis.expire(keys.task(name), FAILED_SECONDS)
 
-    async def _step(self, progress: Progress) -> None:
+    async def _step(self, partition: Partition, progress: Progress) -> None:
         wanted = progress.wanted
         lane, place, after = progress.step.split(" ")
         uid, where = wanted.lanes[int(lane)], wanted.places[int(place)]
-        page = await self._history.ended_in(uid, where, after, wanted.until, PAGE)
-        found = await self._history.found(uid, [ref for _, ref in page])
+        page = await self._history.ended_in(partition, uid, where, after, wanted.until, PAGE)
+        found = await self._history.found(partition, uid, [ref for _, ref in page])
         make = again if wanted.what == "again" else purge
         moves = [make(one) for one in found if one.state.record.place is where and _is_wanted(one, wanted)]
         following = f"{lane} {place} {page[-1][0]}" if len(page) == PAGE else _next_step(wanted, int(lane), int(place))
-        await self._moves.move(moves, Step(progress.id, progress.step, following, len(page)))
+        await self._moves.move(partition, moves, Step(progress.id, progress.step, following, len(page)))
 
 
 def _is_wanted(found: Found, wanted: Wanted) -> bool:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from hookcast_app.auth import ApiKeys
 from hookcast_app.configuration import CurrentConfiguration
-from hookcast_app.delivery.history import PLACES_READ, History, Known, shown_delivery, shown_event
+from hookcast_app.delivery.history import PLACES_READ, Cursor, History, Known, shown_delivery, shown_event
 from hookcast_app.delivery.models import Disabled, Place
 from hookcast_app.delivery.replay import Replays
 from hookcast_app.delivery.wellbeing import Changes
@@ -18,11 +18,8 @@ from hookcast_core.configuration import Entry
 from hookcast_core.errors import InvalidInput, Reason
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items a page.")]
-_STREAM_CURSOR = re.compile(r"\d{1,18}-\d{1,18}", re.ASCII)
-_RANK_CURSOR = re.compile(r"\d{1,9}", re.ASCII)
-Cursor = Annotated[
-    str | None, Query(max_length=64, pattern=r"^[a-z_]*~?[0-9-]*$", description="`next` of the last page.")
-]
+_RANKS = re.compile(r"\d{1,9}(\.\d{1,9}){0,200}", re.ASCII)
+CursorText = Annotated[str | None, Query(max_length=2_000, description="`next` of the last page.")]
 SCAN_FACTOR = 5
 """A page looks at so many references per item at most; it may then be short, or empty, and still have a next."""
 
@@ -89,12 +86,12 @@ class Reads:
     async def _may_read(self, request: Request) -> None:
         self._keys.authorize(request.scope["headers"], "read")
 
-    async def events(self, limit: Limit = 50, cursor: Cursor = None) -> Response:
+    async def events(self, limit: Limit = 50, cursor: CursorText = None) -> Response:
         """Accepted events, newest first, each with how its deliveries stand."""
-        refs = await self._history.event_refs(_checked(cursor), limit)
-        known = [await self._history.event(ref) for _, ref in refs]
+        listed = await self._history.events(_cursor(cursor), limit)
+        known = [await self._history.event(each.ref) for each in listed]
         items = [shown_event(each, self._clock()) for each in known if each is not None]
-        return _page(items, refs[-1][0] if len(refs) == limit else None)
+        return _page(items, listed[-1].cursor if len(listed) == limit else None)
 
     async def event(self, request: Request, event_id: str, source: str | None = None) -> Response:
         """One event, by our id, or by the publisher's with its `source` (by default the caller's own)."""
@@ -116,7 +113,7 @@ class Reads:
         source: str | None = None,
         status: Annotated[Place | None, Query(description="Where the deliveries are.")] = None,
         limit: Limit = 50,
-        cursor: Cursor = None,
+        cursor: CursorText = None,
     ) -> Response:
         """Deliveries of one event, of one subscription, or of all events, newest first in each place."""
         _check_listed(status)
@@ -133,7 +130,7 @@ class Reads:
         return _json(shown_delivery(known, uid, self._clock(), attempts=True))
 
     async def deliveries_of(
-        self, uid: str, status: Annotated[Place | None, Query()] = None, limit: Limit = 50, cursor: Cursor = None
+        self, uid: str, status: Annotated[Place | None, Query()] = None, limit: Limit = 50, cursor: CursorText = None
     ) -> Response:
         """The deliveries of one subscription, newest first in each place."""
         _check_listed(status)
@@ -143,16 +140,15 @@ class Reads:
         self,
         subscription: Annotated[str | None, Query(max_length=128, description="A subscription's UID.")] = None,
         limit: Limit = 50,
-        cursor: Annotated[str | None, Query(max_length=200, description="`next` of the last page.")] = None,
+        cursor: CursorText = None,
     ) -> Response:
         """Deliveries that died, the newest first, also of subscriptions that are gone."""
         uids = [subscription] if subscription is not None else await self._history.buried()
-        found = await self._history.dead_letters(uids, _letter_cursor(cursor), limit)
+        listed = await self._history.deliveries(uids, Place.DEAD, _cursor(cursor), limit)
         items: list[dict[str, object]] = []
-        for _, uid, ref in found:
-            known = await self._history.event(ref)
-            items += self._matching(known, uid, Place.DEAD) if known else []
-        return _page(items, f"{found[-1][0]}~{found[-1][1]}" if len(found) == limit else None)
+        for each in listed:
+            items += await self._shown(each.ref, each.uid, Place.DEAD)
+        return _page(items, listed[-1].cursor if len(listed) == limit else None)
 
     async def replay(self, task_id: str) -> Response:
         """A replay or purge that was asked for; it is forgotten some time after it is done."""
@@ -202,11 +198,9 @@ class Reads:
         items: list[dict[str, object]] = []
         for place in places[start:]:
             while len(items) < limit:
-                refs = await self._history.refs_in(uid, place, before or None, limit - len(items))
-                for _, ref in refs:
-                    known = await self._history.event(ref)
-                    items += self._matching(known, uid, None) if known else []
-                before = refs[-1][0] if refs else ""
+                refs, before = await self._refs_in(uid, place, before, limit - len(items))
+                for ref in refs:
+                    items += await self._shown(ref, uid, None)
                 if not refs:
                     break
             if len(items) >= limit:
@@ -214,22 +208,33 @@ class Reads:
             before = ""
         return _page(items, None)
 
+    async def _refs_in(self, uid: str, place: Place, before: str, limit: int) -> tuple[list[str], str]:
+        """The next refs of one place, and where its listing goes on behind them."""
+        if place is Place.LATER:
+            refs, ranks = await self._history.later(uid, _ranks(before), limit)
+            return refs, ".".join(map(str, ranks))
+        listed = await self._history.deliveries([uid], place, _cursor(before or None), limit)
+        return [each.ref for each in listed], listed[-1].cursor if listed else before
+
     async def _of_all(self, status: Place | None, limit: int, cursor: str | None) -> Response:
         items: list[dict[str, object]] = []
         looked = 0
-        _checked(cursor)
+        before = _cursor(cursor)
         while len(items) < limit and looked < limit * SCAN_FACTOR:
-            refs = await self._history.event_refs(cursor, limit)
-            if not refs:
+            listed = await self._history.events(before, limit)
+            if not listed:
                 return _page(items, None)
-            for entry, ref in refs:
-                known = await self._history.event(ref)
-                items += self._matching(known, None, status) if known else []
-                cursor = entry
+            for each in listed:
+                items += await self._shown(each.ref, None, status)
+                cursor, before = each.cursor, Cursor(*each[:4])
                 if len(items) >= limit:
                     break
-            looked += len(refs)
+            looked += len(listed)
         return _page(items, cursor)
+
+    async def _shown(self, ref: str, uid: str | None, status: Place | None) -> list[dict[str, object]]:
+        known = await self._history.event(ref)
+        return self._matching(known, uid, status) if known else []
 
     def _matching(self, known: Known, uid: str | None, status: Place | None) -> list[dict[str, object]]:
         uids = known.deliveries if uid is None else [uid] if uid in known.deliveries else []
@@ -255,20 +260,29 @@ def _wrong_cursor() -> InvalidInput:
     return InvalidInput(Reason.INVALID_REQUEST, "cursor", "is none of this listing; give `next` of the page before")
 
 
-def _checked(cursor: str | None, pattern: re.Pattern[str] = _STREAM_CURSOR) -> str | None:
-    if cursor is not None and not pattern.fullmatch(cursor):
-        raise _wrong_cursor()
-    return cursor
+def _cursor(text: str | None) -> Cursor | None:
+    """Where a listing goes on. Raises InvalidInput."""
+    try:
+        return None if text is None else Cursor.read(text)
+    except ValueError:
+        raise _wrong_cursor() from None
+
+
+def _ranks(text: str) -> list[int]:
+    return [int(rank) for rank in text.split(".")] if text else []
 
 
 def _place_cursor(places: Sequence[Place], cursor: str | None) -> tuple[int, str]:
-    """Which place a subscription's listing goes on with, and where in it ("": from its start)."""
+    """Which place a subscription's listing goes on with, and where in it ("": from its start). Raises InvalidInput."""
     if cursor is None:
         return 0, ""
     name, _, before = cursor.partition("~")
     for at, place in enumerate(places):
         if place.value == name:
-            _checked(before, _RANK_CURSOR if place is Place.LATER else _STREAM_CURSOR)
+            if place is Place.LATER and not _RANKS.fullmatch(before):
+                raise _wrong_cursor()
+            if place is not Place.LATER:
+                _cursor(before)
             return at, before
     raise _wrong_cursor()
 
@@ -276,16 +290,6 @@ def _place_cursor(places: Sequence[Place], cursor: str | None) -> tuple[int, str
 def _check_listed(status: Place | None) -> None:
     if status is Place.IN_FLIGHT:
         raise InvalidInput(Reason.INVALID_REQUEST, "status", "deliveries in flight are listed as `waiting`")
-
-
-def _letter_cursor(cursor: str | None) -> tuple[str, str] | None:
-    """Where a listing of dead letters goes on: a stream id and a UID."""
-    if cursor is None:
-        return None
-    entry, _, uid = cursor.partition("~")
-    if not _STREAM_CURSOR.fullmatch(entry) or not uid:
-        raise _wrong_cursor()
-    return entry, uid
 
 
 def _not_found(what: str, detail: str) -> InvalidInput:

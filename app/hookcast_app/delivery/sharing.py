@@ -1,15 +1,25 @@
-"""How dispatchers share lanes: each holds as many as the others, about. Pure.
+"""How processes share lanes, and a subscription's lanes what it allows. Pure.
 
 Whoever is first takes a lane; who holds more than its share passes some on, and leaves those to the others for a while.
 """
 
-from collections.abc import Iterable
+from typing import NamedTuple
 
-from hookcast_app.delivery.lane import Lane
 from hookcast_app.delivery.store import Share
 
 LEFT_ALONE_SECONDS = 2.0
 """A lane that was passed on is not taken back before."""
+
+
+class Part(NamedTuple):
+    """What a lane has of its subscription's limits: it is one of so many."""
+
+    number: int = 0
+    of: int = 1
+
+    def count(self, limit: int) -> int:
+        """Its part of a number, one at the least."""
+        return max(limit // self.of + (self.number < limit % self.of), 1)
 
 
 def surplus(share: Share, held: int) -> int:
@@ -18,20 +28,17 @@ def surplus(share: Share, held: int) -> int:
     return held - fair if held > fair + max(fair // 10, 1) else 0
 
 
-class Sharing:
-    """What one dispatcher passed on lately; lives as long as it."""
+class LeftAlone:
+    """Lanes that a dispatcher passed on lately; lives as long as it."""
 
     def __init__(self) -> None:
-        self._left_alone: dict[str, float] = {}
+        self._until: dict[str, float] = {}
 
-    def to_pass_on(self, lanes: Iterable[Lane], share: Share, now: float) -> list[Lane]:
-        """The lanes to be given back so that others take them: those with the least under way."""
-        self._left_alone = {uid: until for uid, until in self._left_alone.items() if until > now}
-        held = [lane for lane in lanes if lane.taken and not lane.leaving]
-        chosen = sorted(held, key=lambda lane: lane.in_flight)[: surplus(share, len(held))]
-        self._left_alone.update((lane.uid, now + LEFT_ALONE_SECONDS) for lane in chosen)
-        return chosen
+    def add(self, uid: str, now: float) -> None:
+        """This lane is for others to take now."""
+        self._until = {other: until for other, until in self._until.items() if until > now}
+        self._until[uid] = now + LEFT_ALONE_SECONDS
 
-    def is_left_alone(self, uid: str, now: float) -> bool:
+    def has(self, uid: str, now: float) -> bool:
         """Whether a lane is for others to take."""
-        return self._left_alone.get(uid, 0.0) > now
+        return self._until.get(uid, 0.0) > now

@@ -1,6 +1,6 @@
 """Lanes and deliveries in Redis: what a dispatcher does to them, always in whole scripts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from hookcast_app.delivery.models import Record, State
 from hookcast_app.events import Stored
-from hookcast_app.redis import Keys, Script, translated
+from hookcast_app.redis import Keys, Partitions, Script, translated
 
 _turn = Script("hookcast_app.delivery", "turn.lua")
 _load = Script("hookcast_app.delivery", "load.lua")
@@ -49,6 +49,8 @@ class Turn:
     uid: str
     mode: Mode
     after: bytes = b"-"
+    until_ms: int | None = None
+    """Entries of this time and later are not read."""
     want: int = 0
     park_ms: int = 0
     horizon_ms: int = 0
@@ -109,7 +111,10 @@ class LaneStore:
         lease_seconds: float,
         retention_seconds: int,
         dead_letter_retention_seconds: int,
+        epoch: Callable[[], int] = lambda: 0,
     ) -> None:
+        """`epoch` says how often the layout is known to have changed."""
+        self._epoch = epoch
         self._redis = redis
         self._keys = keys
         self._token = token
@@ -121,12 +126,13 @@ class LaneStore:
         Raises Unavailable: what was settled is then unknown, and the same turn may be tried again.
         """
         keys = [self._keys.ring, self._keys.hungry, self._keys.disabled, self._keys.failing]
-        keys += [self._keys.buried, self._keys.mark]
-        args: list[str | bytes | int] = [*self._head, len(turns)]
+        keys += [self._keys.buried, self._keys.mark, self._keys.switches]
+        args: list[str | bytes | int] = [*self._head, len(turns), self._epoch()]
         for turn in turns:
             keys += self._lane_keys(turn)
             args += (turn.uid, turn.mode, turn.park_ms, turn.after, turn.want, turn.horizon_ms)
-            args += (turn.failing, len(turn.results))
+            until = "+" if turn.until_ms is None else f"({turn.until_ms}-0"
+            args += (turn.failing, until, len(turn.results))
             for result in turn.results:
                 args += (result.entry, result.ref, result.outcome, result.delay_ms, _encode(result.record))
         with translated("turn"):
@@ -179,23 +185,27 @@ class LaneStore:
         triples = zip(found[::3], found[1::3], found[2::3], strict=True)
         return [Depth(waiting, later, since if since >= 0 else None) for waiting, later, since in triples]
 
+
+class DisabledStore:
+    """Which subscriptions are disabled: every partition knows it for its own lanes. Raises Unavailable."""
+
+    def __init__(self, partitions: Partitions) -> None:
+        self._partitions = partitions
+
     async def disable(self, uid: str, state: bytes) -> None:
         """Remembers that a subscription is disabled, and why; `state` is opaque here."""
-        with translated("disable"):
-            await _unmarked(self._redis, [self._keys.mark, self._keys.disabled], ["HSET", uid, state])
+        for redis, keys in self._partitions.all:
+            with translated("disable"):
+                await _unmarked(redis, [keys.mark, keys.disabled], ["HSET", uid, state])
 
     async def enable(self, uid: str) -> None:
-        """Forgets that a subscription was disabled, and wakes its lane."""
-        await enable(self._redis, self._keys, uid)
-
-
-async def enable(redis: Redis, keys: Keys, uid: str) -> None:
-    """Forgets that a subscription was disabled, and what is known of its endpoint, and wakes its lane."""
-    with translated("enable"):
-        for key in (keys.disabled, keys.failing):
-            await _unmarked(redis, [keys.mark, key], ["HDEL", uid])
-        await _unmarked(redis, [keys.mark, keys.ring], ["ZADD", "XX", "0", uid])
-        await redis.publish(keys.wake, uid)
+        """Forgets that a subscription was disabled, and what is known of its endpoint, and wakes its lanes."""
+        for redis, keys in self._partitions.all:
+            with translated("enable"):
+                for key in (keys.disabled, keys.failing):
+                    await _unmarked(redis, [keys.mark, key], ["HDEL", uid])
+                await _unmarked(redis, [keys.mark, keys.ring], ["ZADD", "XX", "0", uid])
+                await redis.publish(keys.wake, uid)
 
 
 def _fetched(answer: list[object]) -> Fetched | None:

@@ -1,12 +1,13 @@
 -- One turn of many lanes: hold the lease, settle what was attempted, make due what waited, fetch what comes next.
 -- Everything is read first: a key of a wrong type raises before anything is written.
 --
--- KEYS  ring, hungry, disabled, failing, buried, mark, then for each lane: lease, waiting, later, delivered, dead, discarded,
---       and the event of each of its results
--- ARGV  token, lease ms, retention s, dead letters' retention s, wake channel, number of lanes,
---       then for each lane:
+-- KEYS  ring, hungry, disabled, failing, buried, mark, switches, then for each lane: lease, waiting, later, delivered, dead,
+--       discarded, and the event of each of its results
+-- ARGV  token, lease ms, retention s, dead letters' retention s, wake channel, number of lanes, how often the caller knows
+--       the layout to have changed (if it is wrong, nothing is fetched), then for each lane:
 --       UID, mode, park ms, read after (a stream id or '-'), how many to fetch, horizon ms,
---       what to remember of its failing endpoint ('' nothing new, '-' to forget it), number of results,
+--       what to remember of its failing endpoint ('' nothing new, '-' to forget it), read until ('+' or '(' and an id),
+--       number of results,
 --       and for each result: stream id, reference, outcome, delay ms, record
 --       mode: take (lease it if free), hold (it must be ours), release (settle, then give it back),
 --       park (free and not to be looked at for park ms)
@@ -25,6 +26,8 @@ local mark = string.match(redis.call('GET', KEYS[6]) or '', '^%a+')
 if mark and mark ~= 'draining' then
   return redis.error_reply('HOOKCASTMOVED the data of this Redis are moved to another, or are not all here yet')
 end
+-- See delivery/gates.py: who knows of fewer partitions does not know either how far lanes in order may go.
+local is_stale = string.match(redis.call('GET', KEYS[7]) or '0', '^%d+') ~= ARGV[7]
 redis.call('ZCARD', ring)
 redis.call('SCARD', hungry)
 redis.call('HLEN', disabled)
@@ -48,7 +51,7 @@ end
 local function read(key, arg)
   local lane = { lease = KEYS[key], waiting = KEYS[key + 1], later = KEYS[key + 2], uid = ARGV[arg], mode = ARGV[arg + 1],
     park = tonumber(ARGV[arg + 2]), after = ARGV[arg + 3], want = tonumber(ARGV[arg + 4]),
-    horizon = tonumber(ARGV[arg + 5]), failing = ARGV[arg + 6], results = {},
+    horizon = tonumber(ARGV[arg + 5]), failing = ARGV[arg + 6], last = ARGV[arg + 7], results = {},
     places = { delivered = KEYS[key + 3], dead = KEYS[key + 4], discarded = KEYS[key + 5] } }
   lane.holder = redis.call('GET', lane.lease)
   redis.call('ZCARD', lane.later)
@@ -56,13 +59,13 @@ local function read(key, arg)
   for _, place in pairs(lane.places) do
     redis.call('XLEN', place)
   end
-  local count = tonumber(ARGV[arg + 7])
+  local count = tonumber(ARGV[arg + 8])
   for number = 1, count do
-    local at = arg + 3 + 5 * number
+    local at = arg + 4 + 5 * number
     lane.results[number] = { event = event_of(KEYS[key + 5 + number]), entry = ARGV[at], reference = ARGV[at + 1],
       outcome = ARGV[at + 2], delay = tonumber(ARGV[at + 3]), record = ARGV[at + 4] }
   end
-  return lane, key + 6 + count, arg + 8 + 5 * count
+  return lane, key + 6 + count, arg + 9 + 5 * count
 end
 
 local function settle(lane, result)
@@ -125,11 +128,11 @@ local function next_due(lane)
 end
 
 local function fetch(lane)
-  if lane.want == 0 then
+  if lane.want == 0 or is_stale then
     return {}
   end
   local after = lane.after == '-' and '-' or '(' .. lane.after
-  local entries = redis.call('XRANGE', lane.waiting, after, '+', 'COUNT', lane.want)
+  local entries = redis.call('XRANGE', lane.waiting, after, lane.last, 'COUNT', lane.want)
   if #entries < lane.want then
     redis.call('SADD', hungry, lane.uid)
   end
@@ -204,7 +207,7 @@ local function turn(lane)
 end
 
 local lanes = {}
-local key, arg = 7, 7
+local key, arg = 8, 8
 for number = 1, tonumber(ARGV[6]) do
   lanes[number], key, arg = read(key, arg)
 end

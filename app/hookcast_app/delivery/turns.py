@@ -21,7 +21,7 @@ MAX_FETCHED_A_TURN = 2_048
 """Bounds of one script, which nothing else in Redis can interrupt: some 10 ms."""
 MAX_LOADS = 256
 ALL_READY_BYTES = 134_217_728
-"""Bodies that all lanes together keep loaded: each gets its share, so that none can take another's."""
+"""Bodies that all lanes of a process together keep loaded: each gets its share, so that none can take another's."""
 BACK_OFF_SECONDS = 0.2
 PARK_MS = 30_000
 """How long nobody looks at a lane that is suspended, disabled or unknown, unless its configuration changes."""
@@ -30,7 +30,8 @@ PARK_MS = 30_000
 class Turns:
     """The lanes that this process holds, and their turns in Redis; lives as long as the dispatcher.
 
-    `feed` is called with each lane after its turn; `is_disabled` is asked whether what Redis remembers still holds;
+    `ready_bytes` says how much may be loaded; `feed` is called with each lane after its turn; `is_disabled` is asked
+    whether what Redis remembers still holds;
     `given_back` hears which lanes are no longer held, and with what turn they ended (None: the lease was lost).
     """
 
@@ -42,7 +43,9 @@ class Turns:
         feed: Callable[[Lane], None],
         is_disabled: Callable[[str, bytes], Awaitable[bool]],
         given_back: Callable[[Lane, Turn | None], None],
+        ready_bytes: Callable[[], int],
     ) -> None:
+        self._ready_bytes = ready_bytes
         self._store = store
         self._clock = clock
         self._feed = feed
@@ -136,7 +139,7 @@ class Turns:
         self._given_back(lane, turn)
 
     async def _load(self, lanes: Iterable[Lane]) -> None:
-        share = ALL_READY_BYTES // max(len(self.lanes), 1)
+        share = self._ready_bytes() // max(len(self.lanes), 1)
         wanted = [(lane, *each) for lane in lanes if not lane.leaving for each in lane.to_load(share)]
         while wanted:
             some = wanted[:MAX_LOADS]

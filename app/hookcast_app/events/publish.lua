@@ -2,30 +2,40 @@
 -- One call, so that an event, its deliveries and its publications are there together or not at all. Everything is
 -- read first: a key of a wrong type raises before anything is written.
 --
--- KEYS  ring, hungry, index of events, mark, then each lane's waiting stream,
+-- KEYS  ring, hungry, index of events, mark, switches, outbox, then each lane's waiting stream,
 --       then for each event its own key and, if its publisher chose the id, its dedup key
--- ARGV  number of lanes, number of events, retention s, dedup s, wake channel, then each lane's UID,
+-- ARGV  number of lanes, number of events, retention s, dedup s, wake channel, how often the caller knows the layout to
+--       have changed, the channel that wakes the relay ('' publishes here and now), then each lane's UID,
 --       then for each event: reference, digest (16 bytes, or empty), record, body,
 --       number of matches, the matching lanes' numbers, number of channels, and if there are any: payload, channels
--- Returns for each event: -1 stored, -2 id used before for another body, else it is a duplicate and this is how many
---       subscriptions matched the first time.
+-- Returns for each event: -1 stored, -2 id used before for another body, -3 it is in another partition, else it is a
+--       duplicate and this is how many subscriptions matched the first time.
 local lanes, events = tonumber(ARGV[1]), tonumber(ARGV[2])
-local retention, dedup, wake = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-local ring, hungry, index = KEYS[1], KEYS[2], KEYS[3]
+local retention, dedup, wake, relay = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[7]
+local ring, hungry, index, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[6]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 if redis.call('EXISTS', KEYS[4]) == 1 then
   return redis.error_reply('HOOKCASTMOVED the data of this Redis are moved to another, or are not all here yet')
 end
+-- See redis/partitions.py. What is published in a switch's own millisecond could not be told from what was before it.
+local switches = redis.call('GET', KEYS[5])
+if (switches and string.match(switches, '^%d+') or '0') ~= ARGV[6]
+  or switches and now < tonumber(string.match(switches, '%d+$')) then
+  return redis.error_reply('HOOKCASTLAYOUT there are more partitions now')
+end
 redis.call('ZCARD', ring)
 redis.call('SCARD', hungry)
 redis.call('XLEN', index)
+local unrelayed = redis.call('XLEN', outbox)
 local lengths = {}
 for lane = 1, lanes do
-  lengths[lane] = redis.call('XLEN', KEYS[4 + lane])
+  lengths[lane] = redis.call('XLEN', KEYS[6 + lane])
 end
 
 local verdicts, batch, seen = {}, {}, {}
-local key, arg = 5 + lanes, 6 + lanes
+local key, arg = 7 + lanes, 8 + lanes
 for number = 1, events do
   local event = { key = KEYS[key], reference = ARGV[arg], digest = ARGV[arg + 1], at = arg + 2 }
   key = key + 1
@@ -35,7 +45,7 @@ for number = 1, events do
     key = key + 1
     local known = seen[event.key] or redis.call('GET', event.dedup) or redis.call('HGET', event.key, 'h')
     if known then
-      verdict = string.sub(known, 1, 16) == event.digest and tonumber(string.sub(known, 17)) or -2
+      verdict = string.sub(known, 1, 16) == event.digest and (tonumber(string.sub(known, 17)) or -3) or -2
     else
       seen[event.key] = event.digest .. ARGV[arg + 4]
     end
@@ -49,11 +59,8 @@ for number = 1, events do
   arg = arg + 1 + (channels > 0 and channels + 1 or 0)
 end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
 local function deliver(lane, reference)
-  local waiting, uid = KEYS[4 + lane], ARGV[5 + lane]
+  local waiting, uid = KEYS[6 + lane], ARGV[7 + lane]
   redis.call('XADD', waiting, '*', 'e', reference)
   lengths[lane] = lengths[lane] + 1
   -- A lane that is read to its end says so in `hungry`; only then, or if it was empty, must somebody be told.
@@ -85,8 +92,17 @@ for _, event in ipairs(batch) do
     redis.call('EXPIRE', event.key, retention)
   end
   local channels = tonumber(ARGV[at + 3 + matches])
-  for channel = 1, channels do
-    redis.call('PUBLISH', ARGV[at + 4 + matches + channel], ARGV[at + 4 + matches])
+  if channels > 0 and relay ~= '' then
+    local names = { unpack(ARGV, at + 5 + matches, at + 4 + matches + channels) }
+    redis.call('XADD', outbox, '*', 'e', event.reference, 'p', ARGV[at + 4 + matches], 'c', table.concat(names, ' '))
+    unrelayed = unrelayed + 1
+    if unrelayed == 1 then
+      redis.call('PUBLISH', relay, '')
+    end
+  else
+    for channel = 1, channels do
+      redis.call('PUBLISH', ARGV[at + 4 + matches + channel], ARGV[at + 4 + matches])
+    end
   end
 end
 redis.call('XTRIM', index, 'MINID', '~', string.format('%.0f-0', math.max(now - retention * 1000, 0)))

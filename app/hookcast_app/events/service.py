@@ -1,19 +1,20 @@
-"""Accepts events: matches them, and writes those that arrive in the same loop tick together."""
+"""Accepts events: matches them, and has them written to the partitions where they belong."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from hashlib import sha256
-from typing import NamedTuple
 
 import msgspec
 
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.events.encoding import stored, structured
 from hookcast_app.events.models import Accepted, Event, timestamp, uuid7
-from hookcast_app.events.store import REUSED, STORED, EventStore, Publication
+from hookcast_app.events.placing import Placing
+from hookcast_app.events.store import ELSEWHERE, REUSED, STORED, EventStore, Publication
+from hookcast_app.events.writer import Writer
 from hookcast_app.observability import Metrics
 from hookcast_app.realtime import encode_publication
+from hookcast_app.redis import LayoutChanged, Partition, Partitions
 from hookcast_app.references import reference
 from hookcast_app.subscriptions import Matches, Trial, fair_limit
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
@@ -27,18 +28,12 @@ TURN_COST = 40_000
 """After so much work for one request others get their turn on the loop."""
 _ENCODING_COST = 600
 _TRIAL_COST = 100
-MAX_WRITE_EVENTS = 2_000
-MAX_WRITE_BYTES = 4_194_304
-"""What goes into one script call, so that none blocks Redis for long; one event alone may be larger."""
 OUR_SOURCE = "/hookcast"
 """The `source` of events of ours."""
 MAX_QUEUED_BYTES = 67_108_864
 """Events accepted from clients and not yet written; beyond it publishers are told to come back."""
-
-
-class _Waiting(NamedTuple):
-    publication: Publication
-    verdict: asyncio.Future[int]
+TRIES = 5
+"""How often an event is placed anew because there came to be more partitions meanwhile."""
 
 
 class _Turns:
@@ -56,33 +51,55 @@ class _Turns:
         return is_due
 
 
+def _settled(result: int | BaseException) -> int | None:
+    if isinstance(result, LayoutChanged) or result == ELSEWHERE:
+        return None
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
 def _decided(trials: Sequence[Trial]) -> list[Matches]:
     limit = fair_limit(trials, MAX_REQUEST_COST)
     return [trial.matches(limit) for trial in trials]
 
 
 class Events:
-    """The way in for every event; lives as long as the app. `run()` is its one task, the writer."""
+    """The way in for every event; lives as long as the app. `run()` holds its tasks, a writer for each partition.
+
+    `open_store` makes the store of a partition; `full` says why nothing is accepted, if that is so.
+    """
 
     def __init__(
         self,
-        store: EventStore,
+        partitions: Partitions,
+        open_store: Callable[[Partition], EventStore],
         configuration: CurrentConfiguration,
         clock: Callable[[], int],
         metrics: Metrics,
+        *,
+        dedup_seconds: int,
         full: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._full = full
-        self._store = store
+        self._partitions = partitions
+        self._open_store = open_store
+        self._stores: dict[int, EventStore] = {}
+        self._writers: dict[int, Writer] = {}
+        self._placing = Placing(partitions, self._stores, dedup_seconds, clock)
         self._configuration = configuration
         self._clock = clock
-        self._queue: deque[_Waiting] = deque()
-        self._queued_bytes = 0
-        self._filled = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
         self._metrics = metrics
         metrics.gauge(
             "events_queued_bytes", "Events taken from clients and not yet written.", lambda: self._queued_bytes
         )
+        self._open()
+        partitions.listen(self._grown)
+
+    @property
+    def _queued_bytes(self) -> int:
+        return sum(writer.queued_bytes for writer in self._writers.values())
 
     async def publish(self, events: Sequence[Event], correlation_id: str) -> list[Accepted | InvalidInput]:
         """Stores events and says for each what became of it; returns when Redis has them.
@@ -93,10 +110,7 @@ class Events:
         if (reason := self._full()) is not None:
             raise Unavailable(reason, retry_after=10)
         publications = await self._prepare(events, correlation_id)
-        if len(publications) == 1:  # the usual case, and gather costs as much as all the rest here
-            verdicts = [await self._enqueue(publications[0])]
-        else:
-            verdicts = await asyncio.gather(*map(self._enqueue, publications))
+        verdicts = await self._write(publications)
         return [
             self._answer(event, publication, verdict)
             for event, publication, verdict in zip(events, publications, verdicts, strict=True)
@@ -116,12 +130,65 @@ class Events:
         await self.publish([event], "")
 
     async def run(self) -> None:
-        """Writes what is queued, one call at a time: what arrives during a call goes together into the next."""
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            while self._queue:
-                await self._write(self._take())
+        """Writes until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            for writer in self._writers.values():
+                tasks.create_task(writer.run(), name="event writer")
+            await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        """Gives connections back."""
+        for store in self._stores.values():
+            await store.close()
+
+    def _open(self) -> list[Writer]:
+        """Makes stores and writers for partitions that have none."""
+        made = []
+        for partition in self._partitions.all:
+            tag = partition.keys.tag
+            if tag not in self._writers:
+                self._stores[tag] = self._open_store(partition)
+                self._writers[tag] = Writer(self._stores[tag])
+                made.append(self._writers[tag])
+        return made
+
+    async def _grown(self) -> None:
+        for writer in self._open():
+            if self._tasks is not None:
+                self._tasks.create_task(writer.run(), name="event writer")
+
+    async def _write(self, publications: Sequence[Publication]) -> list[int]:
+        """What became of each (EventStore.publish). Raises Unavailable."""
+        verdicts: dict[int, int] = {}
+        for _ in range(TRIES):
+            left = [at for at in range(len(publications)) if at not in verdicts]
+            if not left:
+                return [verdicts[at] for at in range(len(publications))]
+            try:
+                found = await self._try([publications[at] for at in left])
+            except LayoutChanged:
+                found = []
+            verdicts |= {at: one for at, one in zip(left, found, strict=False) if one is not None}
+            if len(verdicts) < len(publications):
+                await self._partitions.renew()
+        raise Unavailable("the partitions are being changed", retry_after=1)
+
+    async def _try(self, publications: Sequence[Publication]) -> list[int | None]:
+        """What became of each, None if it is to be placed anew. Raises Unavailable, LayoutChanged."""
+        epoch = self._partitions.epoch
+        futures: list[asyncio.Future[int] | int] = [
+            placed if isinstance(placed, int) else self._enqueue(publication, placed, epoch)
+            for publication, placed in zip(publications, await self._placing.place(publications), strict=True)
+        ]
+        if len(futures) == 1 and not isinstance(
+            futures[0], int
+        ):  # the usual case, and gather costs as much as the rest
+            one = await futures[0]
+            return [None if one == ELSEWHERE else one]
+        waiting = [each for each in futures if not isinstance(each, int)]
+        results = iter(await asyncio.gather(*waiting, return_exceptions=True))
+        return [_settled(each if isinstance(each, int) else next(results)) for each in futures]
 
     async def _prepare(self, events: Sequence[Event], correlation_id: str) -> list[Publication]:
         turns = _Turns()
@@ -144,6 +211,7 @@ class Events:
             lanes=[entry.uid for entry in matches.entries],
             channels=event.channels,
             payload=encode_publication(body) if event.channels else b"",
+            is_ordered=any(entry.spec.delivery.ordering == "FIFO" for entry in matches.entries),
         )
 
     async def _match(self, events: Sequence[Event], turns: "_Turns") -> list[Matches]:
@@ -159,41 +227,10 @@ class Events:
             return await asyncio.to_thread(_decided, trials)
         return [trial.matches() for trial in trials]
 
-    def _enqueue(self, publication: Publication) -> asyncio.Future[int]:
+    def _enqueue(self, publication: Publication, partition: Partition, epoch: int) -> asyncio.Future[int]:
         if self._queued_bytes > MAX_QUEUED_BYTES:
             raise Unavailable("too many events wait for Redis")
-        verdict: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Waiting(publication, verdict))
-        self._queued_bytes += publication.size
-        self._filled.set()
-        return verdict
-
-    def _take(self) -> list[_Waiting]:
-        batch: list[_Waiting] = []
-        size = 0
-        while self._queue and len(batch) < MAX_WRITE_EVENTS:
-            size += self._queue[0].publication.size
-            if batch and size > MAX_WRITE_BYTES:
-                break
-            batch.append(self._queue.popleft())
-            self._queued_bytes -= batch[-1].publication.size
-        return batch
-
-    async def _write(self, batch: list[_Waiting]) -> None:
-        try:
-            verdicts = await self._store.publish([waiting.publication for waiting in batch])
-        except BaseException as error:
-            for waiting in batch:
-                if not waiting.verdict.done():
-                    waiting.verdict.set_exception(
-                        error if isinstance(error, Unavailable) else Unavailable("the writer of events stopped")
-                    )
-            if not isinstance(error, Unavailable):
-                raise
-            return
-        for waiting, verdict in zip(batch, verdicts, strict=True):
-            if not waiting.verdict.done():  # a client that went away cancelled it
-                waiting.verdict.set_result(verdict)
+        return self._writers[partition.keys.tag].enqueue(publication, epoch)
 
     def _answer(self, event: Event, publication: Publication, verdict: int) -> Accepted | InvalidInput:
         if verdict == STORED:

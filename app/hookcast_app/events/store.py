@@ -1,21 +1,28 @@
 """Writes accepted events to Redis: many in one script call, each with its deliveries and its publications."""
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from hookcast_app.redis import Keys, Script, channel, translated
+from hookcast_app.redis import LAYOUT_CODE, Keys, LayoutChanged, Script, channel, translated
 from hookcast_core.errors import Unavailable
 
 STORED = -1
 REUSED = -2
+ELSEWHERE = -3
 
 _publish = Script("hookcast_app.events", "publish.lua")
+_claim = Script("hookcast_app.events", "claim.lua")
 
 
 class Publication(msgspec.Struct, frozen=True):
-    """One event, ready to be stored: its bytes, the lanes that it matched and the channels that it goes to."""
+    """One event, ready to be stored: its bytes, the lanes that it matched and the channels that it goes to.
+
+    `is_ordered` says that it matched a subscription that gets its events in order.
+    """
 
     reference: str
     given: bytes | None
@@ -24,6 +31,7 @@ class Publication(msgspec.Struct, frozen=True):
     lanes: Sequence[str]
     channels: Sequence[str]
     payload: bytes
+    is_ordered: bool = False
 
     @property
     def size(self) -> int:
@@ -32,7 +40,10 @@ class Publication(msgspec.Struct, frozen=True):
 
 
 class EventStore:
-    """Events in Redis; lives as long as the app."""
+    """Events in one partition; lives as long as the app.
+
+    `relay` is the Redis channel that wakes the relay of its outbox; without one publications go out at once.
+    """
 
     def __init__(
         self,
@@ -42,24 +53,28 @@ class EventStore:
         retention_seconds: int,
         dedup_seconds: int,
         wait: tuple[int, int] | None = None,
+        relay: str = "",
     ) -> None:
         """`wait` is for how many replicas, and for how many ms at the most."""
         self._wait = wait
+        self._relay = relay
         # WAIT speaks of what its own connection wrote: that is one of our own then, and one call at a time uses it.
         self._redis = redis.client() if wait else redis
         self._keys = keys
         self._limits = (retention_seconds, dedup_seconds)
 
-    async def publish(self, batch: Sequence[Publication]) -> list[int]:
-        """STORED, REUSED, or (a duplicate) the number of matches of the first time, for each in turn.
+    async def publish(self, batch: Sequence[Publication], epoch: int = 0) -> list[int]:
+        """STORED, REUSED, ELSEWHERE, or (a duplicate) the number of matches of the first time, for each in turn.
 
-        All of the batch is written or none. Raises Unavailable: what became of the batch is then unknown.
+        All of the batch is written or none. Raises Unavailable: what became of the batch is then unknown. Raises
+        LayoutChanged if this partition's layout is not that of `epoch`.
         """
         lanes = list(dict.fromkeys(uid for publication in batch for uid in publication.lanes))
         numbers = {uid: number for number, uid in enumerate(lanes, 1)}
-        keys = [self._keys.ring, self._keys.hungry, self._keys.events, self._keys.mark]
+        names = self._keys
+        keys = [names.ring, names.hungry, names.events, names.mark, names.switches, names.outbox]
         keys += [self._keys.lane(uid, "waiting") for uid in lanes]
-        args: list[str | bytes | int] = [len(lanes), len(batch), *self._limits, self._keys.wake, *lanes]
+        args: list[str | bytes | int] = [len(lanes), len(batch), *self._limits, names.wake, epoch, self._relay, *lanes]
         for publication in batch:
             keys.append(self._keys.event(publication.reference))
             if publication.given is not None:
@@ -69,7 +84,7 @@ class EventStore:
             if publication.channels:
                 args += (publication.payload, *map(channel, publication.channels))
         with translated("publish"):
-            verdicts: list[int] = await _publish(self._redis, keys, args)
+            verdicts: list[int] = await _by_layout(_publish(self._redis, keys, args))
             if self._wait is not None:
                 replicas, timeout_ms = self._wait
                 reached = await self._redis.wait(replicas, timeout_ms)
@@ -77,7 +92,30 @@ class EventStore:
                     raise Unavailable(f"{reached} of {replicas} replicas of Redis have the event; publish it again")
         return verdicts
 
+    async def claim(self, wanted: Sequence[tuple[Publication, int]], epoch: int | None) -> list[bytes]:
+        """What is known here of ids that are to be used in other partitions (by tag), each b"" if it was new.
+
+        Those are reserved then, unless `epoch` is None. Raises Unavailable, LayoutChanged.
+        """
+        names = self._keys
+        keys = [names.mark, names.switches, *(names.dedup(publication.reference) for publication, _ in wanted)]
+        args: list[str | bytes | int] = ["" if epoch is None else epoch, self._limits[1]]
+        for publication, tag in wanted:
+            args += (publication.given or b"", tag)
+        with translated("look for ids"):
+            found: list[bytes] = await _by_layout(_claim(self._redis, keys, args))
+        return found
+
     async def close(self) -> None:
         """Gives back what is its own."""
         if self._wait is not None:
             await self._redis.aclose()
+
+
+async def _by_layout(call: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await call
+    except ResponseError as error:
+        if str(error).startswith(LAYOUT_CODE):
+            raise LayoutChanged from None
+        raise

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 import structlog
 from redis.asyncio import Redis
 
-from hookcast_app.redis import Mark, Seen, ServerState, claim_instance, probe, unfit_policy
+from hookcast_app.redis import Keys, Mark, Seen, ServerState, claim_instance, probe, unfit_policy
 from hookcast_core.errors import Unavailable
 
 BEAT_SECONDS = 1.0
 PATIENCE_SECONDS = 15.0
 """A blip must not empty a Service of its pods; requests meanwhile get 503 with Retry-After."""
 
+_HOME = Keys()
 _log = structlog.get_logger("hookcast.redis")
 
 
@@ -42,8 +43,10 @@ class RedisWatch:
         on_latency: Callable[[float], None] = lambda _seconds: None,
         on_mark: Callable[[bool], None] = lambda _is_marked: None,
         clock: Callable[[], float] = time.monotonic,
+        keys: Keys = _HOME,
     ) -> None:
         self._redis = redis
+        self._keys = keys
         self._instance = state.instance
         self._policy = state.policy
         self._on_empty = on_empty
@@ -79,7 +82,7 @@ class RedisWatch:
         """One look; never raises for a Redis that cannot answer."""
         started = self._clock()
         try:
-            seen = await probe(self._redis)
+            seen = await probe(self._redis, self._keys)
             self._answered = self._clock()
             self._on_latency(self._answered - started)
             self._policy = seen.policy
@@ -110,7 +113,7 @@ class RedisWatch:
             _log.error("redis came back empty: accepted events that were not yet delivered are lost")
         self._is_empty = True
         await self._on_empty()
-        instance = await claim_instance(self._redis)
+        instance = await claim_instance(self._redis, self._keys)
         await self._on_emptied(instance)
         self._instance = instance
         self.emptied += 1
@@ -122,3 +125,29 @@ class RedisWatch:
         if self._trouble and not trouble:
             _log.info("redis answers again")
         self._trouble = trouble
+
+
+class RedisWatches:
+    """One for each server behind our URL, as far as we know: of a cluster one for each partition."""
+
+    def __init__(self) -> None:
+        self._watches: list[RedisWatch] = []
+
+    def add(self, watch: RedisWatch) -> None:
+        """One more."""
+        self._watches.append(watch)
+
+    def check(self) -> str | None:
+        """Why Redis keeps this process unready, or None."""
+        return next((why for watch in self._watches if (why := watch.check()) is not None), None)
+
+    @property
+    def emptied(self) -> int:
+        """How often one came back empty."""
+        return sum(watch.emptied for watch in self._watches)
+
+    @property
+    def fullest(self) -> tuple[int, int]:
+        """(used, most) memory in bytes of the one that is the fullest; the most is 0 where there is no limit."""
+        each = [(watch.used_memory, watch.max_memory) for watch in self._watches]
+        return max(each, key=lambda one: (one[0] / one[1] if one[1] else 0, one[0]), default=(0, 0))

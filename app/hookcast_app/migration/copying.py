@@ -7,17 +7,7 @@ from redis.asyncio import Redis
 
 from hookcast_app.migration.plan import SOURCE, Found, refused
 from hookcast_app.migration.values import Piece, arguments, is_kept, piece
-from hookcast_app.redis import (
-    ALIVE_KEY,
-    INSTANCE_KEY,
-    PREFIX,
-    SCHEMA_KEY,
-    Keys,
-    Mark,
-    Script,
-    check_fit,
-    translated,
-)
+from hookcast_app.redis import Keys, Mark, Script, check_fit, translated
 from hookcast_core.errors import HookcastError
 
 BATCH_KEYS = 200
@@ -33,9 +23,10 @@ Progress = Callable[[str, int], None]
 _read = Script("hookcast_app.migration", "read.lua")
 _write = Script("hookcast_app.migration", "write.lua")
 _clear = Script("hookcast_app.migration", "clear.lua")
-_OF_A_SERVER = frozenset({Keys().mark.encode(), Keys().dispatchers.encode(), ALIVE_KEY.encode()})
+_KEYS = Keys()
+_OF_A_SERVER = frozenset(key.encode() for key in (_KEYS.mark, _KEYS.dispatchers, _KEYS.alive))
 """Keys that are no data."""
-_OF_AN_EMPTY_ONE = frozenset({INSTANCE_KEY.encode(), SCHEMA_KEY.encode()})
+_OF_AN_EMPTY_ONE = frozenset(key.encode() for key in (_KEYS.instance, _KEYS.schema, _KEYS.layout))
 """Keys that a server leaves in a Redis that it has merely looked at."""
 
 
@@ -68,8 +59,9 @@ async def look(redis: Redis) -> Found:
     async for batch in _batches(redis):
         count += len(set(batch) - _OF_AN_EMPTY_ONE)
     with translated("be looked at"):
-        events: int = await redis.xlen(Keys().events)
-    return Found(state.instance, state.mark, count, events)
+        events: int = await redis.xlen(_KEYS.events)
+        layout = cast("bytes | None", await redis.get(_KEYS.layout))
+    return Found(state.instance, state.mark, count, events, int((layout or b"1").split()[-1]))
 
 
 async def clear(target: Redis, mark: Mark, progress: Progress) -> None:
@@ -118,7 +110,7 @@ async def _batches(redis: Redis) -> AsyncIterator[list[bytes]]:
     cursor = 0
     while True:
         with translated("list keys"):
-            cursor, found = await redis.scan(cursor, match=f"{PREFIX}*", count=BATCH_KEYS)
+            cursor, found = await redis.scan(cursor, match=f"{_KEYS.prefix}*", count=BATCH_KEYS)
         keys = [key for key in dict.fromkeys(cast("list[bytes]", found)) if key not in _OF_A_SERVER]
         if keys:
             yield keys

@@ -11,12 +11,13 @@ TARGET = "to"
 
 
 class Found(NamedTuple):
-    """One side as it was found: which data, how far an earlier migration came, how many keys and events."""
+    """One side as it was found: which data, how far an earlier migration came, how many keys, events, partitions."""
 
     instance: str | None
     mark: Mark | None
     keys: int
     events: int
+    partitions: int = 1
 
 
 class Plan(Enum):
@@ -32,6 +33,10 @@ def plan(source: Found, target: Found, *, force: bool) -> Plan:
 
     Raises InvalidInput (MigrationRefused, field `from` or `to`) that says what `--force` would go on with.
     """
+    for side, found in ((SOURCE, source), (TARGET, target)):
+        if found.partitions > 1:
+            detail = f"is in {found.partitions} partitions; only what is in one is moved (it can grow afterwards)"
+            raise refused(side, detail)
     if source.instance is None:
         raise refused(SOURCE, "holds nothing of Hookcast's; name the Redis that the servers use")
     if source.mark is not None and source.mark.phase is Phase.FILLING:

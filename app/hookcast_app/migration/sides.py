@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from hookcast_app.migration.copying import look
 from hookcast_app.migration.plan import Found, refused
-from hookcast_app.redis import EmbeddedRedis, ServerState, check_fit, create_redis
+from hookcast_app.redis import EmbeddedRedis, Servers, ServerState, check_fit, create_redis
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 
 EMBEDDED = "embedded"
@@ -48,11 +48,11 @@ async def opened(option: str, url: str, data_dir: Path | None = None) -> AsyncIt
             yield side
         return
     with _named(option):
-        redis = create_redis(url, timeout_s=TIMEOUT_SECONDS)
+        servers = Servers(url, timeout_s=TIMEOUT_SECONDS)
     try:
-        yield Side(option, redis, shown(option, url))
+        yield Side(option, servers.of(0), shown(option, url))
     finally:
-        await redis.aclose()
+        await servers.aclose()
 
 
 def shown(option: str, url: str) -> str:

@@ -5,11 +5,10 @@ from hookcast_app.redis.embedded import EmbeddedRedis
 from hookcast_app.redis.errors import translated
 from hookcast_app.redis.keys import PREFIX, Keys, channel
 from hookcast_app.redis.moving import Mark, Phase, read_mark, swap_mark
+from hookcast_app.redis.partitions import LAYOUT_CODE, LayoutChanged, Partition, Partitions
 from hookcast_app.redis.scripts import Script
+from hookcast_app.redis.servers import Servers
 from hookcast_app.redis.state import (
-    ALIVE_KEY,
-    INSTANCE_KEY,
-    SCHEMA_KEY,
     Seen,
     ServerState,
     check_fit,
@@ -21,17 +20,19 @@ from hookcast_app.redis.state import (
 )
 
 __all__ = [
-    "ALIVE_KEY",
-    "INSTANCE_KEY",
+    "LAYOUT_CODE",
     "PREFIX",
-    "SCHEMA_KEY",
     "EmbeddedRedis",
     "Keys",
+    "LayoutChanged",
     "Mark",
+    "Partition",
+    "Partitions",
     "Phase",
     "Script",
     "Seen",
     "ServerState",
+    "Servers",
     "channel",
     "check_fit",
     "check_server",

@@ -11,7 +11,13 @@ from redis import exceptions as foreign
 
 from hookcast_core.errors import Unavailable
 
+
+class ClusterChanged(foreign.ConnectionError):
+    """What was asked is another server's by now: it was not carried out."""
+
+
 _REASONS: tuple[tuple[type[Exception], str], ...] = (  # the first that fits: some are subclasses of later ones
+    (ClusterChanged, "the cluster is being changed"),
     (foreign.TimeoutError, "it did not answer in time"),
     (foreign.MaxConnectionsError, "all connections are in use"),
     (foreign.OutOfMemoryError, "it is out of memory"),

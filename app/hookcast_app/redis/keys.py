@@ -20,6 +20,13 @@ space and what stands for that key, so that whoever reads a lane knows which del
     buried                  set: lanes with dead letters
     tasks                   sorted set: ids of tasks that are not done, by when (epoch ms) to look at them
     task:<id>               hash: what is to be done, its step, how many deliveries were looked at and moved
+    instance, schema        tell this data set from others, and the version of this layout
+    alive                   is written to see whether writing works
+    layout                  of the tag 0 alone: how many partitions there have been, one number after the other
+    switches                how often that changed, and when (epoch ms by this partition's Redis) each time
+    outbox                  stream: publications that are still to go to their channels (Redis Cluster)
+    relay                   token of the process that takes them from there
+    seen:<channel>:<ref>    an event that was published on a channel
     mark                    there while all of this is moved to another Redis, and afterwards: see moving.py
     lane:<uid>:lease        token of the dispatcher that works this lane
     lane:<uid>:waiting      stream: references in order; those in flight stay until they are settled
@@ -34,9 +41,13 @@ PLACES = ("waiting", "later", "delivered", "dead", "discarded")
 
 
 class Keys:
-    """The keys of one partition; `tag` is the integer whose slot puts it on its node."""
+    """The keys of one partition; `tag` is the integer whose slot puts it on its node.
+
+    What there is once, however many partitions there are, has the tag 0: that is a partition's in every layout.
+    """
 
     def __init__(self, tag: int = 0) -> None:
+        self.tag = tag
         self.prefix = f"{PREFIX}{{{tag}}}:"
         self.ring = f"{self.prefix}ring"
         self.hungry = f"{self.prefix}hungry"
@@ -48,6 +59,13 @@ class Keys:
         self.failing = f"{self.prefix}failing"
         self.wake = f"{self.prefix}wake"
         self.mark = f"{self.prefix}mark"
+        self.instance = f"{self.prefix}instance"
+        self.schema = f"{self.prefix}schema"
+        self.alive = f"{self.prefix}alive"
+        self.layout = f"{self.prefix}layout"
+        self.switches = f"{self.prefix}switches"
+        self.outbox = f"{self.prefix}outbox"
+        self.relay = f"{self.prefix}relay"
 
     def event(self, reference: str) -> str:
         """An event's hash, by its ref or a lane's reference to it."""
@@ -64,6 +82,10 @@ class Keys:
     def task(self, task: str) -> str:
         """A task's hash."""
         return f"{self.prefix}task:{task}"
+
+    def seen(self, name: str, ref: str) -> str:
+        """That an event was published on a realtime channel."""
+        return f"{self.prefix}seen:{name}:{ref}"
 
     def lane(self, uid: str, part: str) -> str:
         """A lane's lease, or one of the places of its deliveries."""

@@ -89,4 +89,9 @@ async def read_mark(redis: Redis) -> Mark | None:
 async def swap_mark(redis: Redis, before: Mark | None, after: Mark | None) -> bool:
     """Replaces exactly this mark by another, or by none; False if it is not there (any more). Raises Unavailable."""
     with translated("be marked"):
-        return bool(await _swap(redis, [MARK_KEY], [before.write() if before else "", after.write() if after else ""]))
+        return await swap(redis, MARK_KEY, before.write() if before else "", after.write() if after else "")
+
+
+async def swap(redis: Redis, key: str, before: str, after: str) -> bool:
+    """Compare and swap of a key's value, "" for none; whether it was swapped. Raises what redis-py raises."""
+    return bool(await _swap(redis, [key], [before, after]))

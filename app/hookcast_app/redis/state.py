@@ -11,15 +11,13 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError
 
 from hookcast_app.redis.errors import translated
-from hookcast_app.redis.keys import PREFIX, channel
-from hookcast_app.redis.moving import MARK_KEY, Mark
+from hookcast_app.redis.keys import PREFIX, Keys, channel
+from hookcast_app.redis.moving import Mark
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 
 SCHEMA = 1
 """The version of our keys' layout; one that changes what an older app reads adds 1 and a migration."""
-SCHEMA_KEY = f"{PREFIX}schema"
-INSTANCE_KEY = f"{PREFIX}instance"
-ALIVE_KEY = f"{PREFIX}alive"
+_HOME = Keys()
 ALIVE_SECONDS = 60
 MINIMUM = (6, 2)
 
@@ -45,13 +43,13 @@ class Seen(NamedTuple):
     max_memory: int
 
 
-async def check_server(redis: Redis) -> ServerState:
+async def check_server(redis: Redis, keys: Keys = _HOME) -> ServerState:
     """As `check_fit`; claims it if it holds nothing of ours."""
-    state = await check_fit(redis)
-    return state._replace(instance=await claim_instance(redis))
+    state = await check_fit(redis, keys)
+    return state._replace(instance=await claim_instance(redis, keys))
 
 
-async def check_fit(redis: Redis) -> ServerState:
+async def check_fit(redis: Redis, keys: Keys = _HOME) -> ServerState:
     """Whether this Redis fits: at least 6.2, keys of a layout that we know. Writes nothing.
 
     Raises InvalidInput (RedisUnfit, field `redis_url`) with the fix, Unavailable if it does not answer now. Its policy
@@ -63,9 +61,9 @@ async def check_fit(redis: Redis) -> ServerState:
             version = server_version(info)
             if version < MINIMUM:
                 raise _unfit(f"is Redis {_dotted(version)}; Hookcast needs {_dotted(MINIMUM)} or newer, or Valkey")
-            await _check_schema(redis)
-            await _check_rights(redis)
-            instance, mark = cast("list[bytes | None]", await redis.mget(INSTANCE_KEY, MARK_KEY))
+            await _check_schema(redis, keys)
+            await _check_rights(redis, keys)
+            instance, mark = cast("list[bytes | None]", await redis.mget(keys.instance, keys.mark))
             policy = info.get("maxmemory_policy")
             return ServerState(version, None if instance is None else _text(instance), policy, Mark.read(mark))
     except (NoPermissionError, Unavailable) as error:
@@ -79,7 +77,9 @@ async def check_fit(redis: Redis) -> ServerState:
         raise
 
 
-async def first_contact(redis: Redis, *, patience_s: float = 60.0, pause_s: float = 0.5) -> ServerState:
+async def first_contact(
+    redis: Redis, keys: Keys = _HOME, *, patience_s: float = 60.0, pause_s: float = 0.5
+) -> ServerState:
     """As `check_server`, but waits up to `patience_s` for a Redis that is only starting.
 
     Raises Unavailable when the patience is over.
@@ -88,7 +88,7 @@ async def first_contact(redis: Redis, *, patience_s: float = 60.0, pause_s: floa
     told: str | None = None
     while True:
         try:
-            return await check_server(redis)
+            return await check_server(redis, keys)
         except Unavailable as error:
             if time.monotonic() + pause_s > deadline:
                 raise
@@ -98,23 +98,23 @@ async def first_contact(redis: Redis, *, patience_s: float = 60.0, pause_s: floa
         await asyncio.sleep(pause_s)
 
 
-async def claim_instance(redis: Redis) -> str:
+async def claim_instance(redis: Redis, keys: Keys = _HOME) -> str:
     """The random key that tells this data set from an empty one; written if it is missing. Raises Unavailable."""
     with translated("be claimed"):
-        await redis.set(INSTANCE_KEY, secrets.token_hex(16), nx=True)
-        await redis.set(SCHEMA_KEY, SCHEMA, nx=True)
-        value = await redis.get(INSTANCE_KEY)
+        await redis.set(keys.instance, secrets.token_hex(16), nx=True)
+        await redis.set(keys.schema, SCHEMA, nx=True)
+        value = await redis.get(keys.instance)
     if value is None:
         raise Unavailable("Redis forgot a key that was just written")
     return _text(value)
 
 
-async def probe(redis: Redis) -> Seen:
+async def probe(redis: Redis, keys: Keys = _HOME) -> Seen:
     """One small write and some reads in one round trip. Raises Unavailable."""
     with translated("answer a probe"):
         pipeline = redis.pipeline(transaction=False)
-        pipeline.set(ALIVE_KEY, "1", ex=ALIVE_SECONDS)
-        pipeline.mget(INSTANCE_KEY, MARK_KEY)
+        pipeline.set(keys.alive, "1", ex=ALIVE_SECONDS)
+        pipeline.mget(keys.instance, keys.mark)
         pipeline.info("memory")
         _, (instance, mark), memory = await pipeline.execute()
     return Seen(
@@ -138,15 +138,15 @@ def server_version(info: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", str(info.get("redis_version", "0")))[:3])
 
 
-async def _check_schema(redis: Redis) -> None:
-    value = await redis.get(SCHEMA_KEY)
+async def _check_schema(redis: Redis, keys: Keys) -> None:
+    value = await redis.get(keys.schema)
     if value is not None and int(value) > SCHEMA:
         raise _unfit(f"holds keys of layout {int(value)}, written by a newer Hookcast; this one knows up to {SCHEMA}")
 
 
-async def _check_rights(redis: Redis) -> None:
+async def _check_rights(redis: Redis, keys: Keys) -> None:
     """Scripts, and channels: new users of Redis 7 have none, and a script would end in the middle of its writes."""
-    await redis.evalsha(await redis.script_load("return 0"), 0)
+    await redis.evalsha(await redis.script_load("return 0"), 1, keys.alive)
     await redis.publish(channel(""), b"")
 
 

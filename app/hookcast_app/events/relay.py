@@ -1,0 +1,101 @@
+"""Relays publications on a Redis Cluster: from the outbox of the event's partition to the partition of the channel.
+
+No script reaches two slots of a cluster, so that a publication is stored with its event and published afterwards. It
+may come twice (its relay died before it could say that it had published it): each channel takes an event once.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from zlib import crc32
+
+import structlog
+
+from hookcast_app.redis import Partition, Partitions, Script, translated
+from hookcast_app.references import ref_of
+from hookcast_core.errors import Unavailable
+
+LEASE_MS = 5_000
+POLL_SECONDS = 1.0
+AT_ONCE = 500
+SEEN_SECONDS = 300
+"""For so long a channel knows which events it has had."""
+
+_outbox = Script("hookcast_app.events", "outbox.lua")
+_relayed = Script("hookcast_app.events", "relayed.lua")
+_log = structlog.get_logger("hookcast.events")
+
+
+class Relay:
+    """Of one partition's outbox; lives as long as the app. `run` is its one task; `token` names this process."""
+
+    def __init__(self, partition: Partition, partitions: Partitions, token: str) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._token = token
+        self._filled = asyncio.Event()
+
+    @staticmethod
+    def wake_channel(partition: Partition) -> str:
+        """The Redis channel on which an outbox says that it is no longer empty."""
+        return f"{partition.keys.prefix}relay-wake"
+
+    def wake(self, *_: object) -> None:
+        """There is something in the outbox, or may be."""
+        self._filled.set()
+
+    async def run(self) -> None:
+        """Relays until cancelled, through every absence of Redis; then another process may at once."""
+        try:
+            while True:
+                self._filled.clear()
+                try:
+                    await self._empty()
+                except Unavailable as error:
+                    _log.debug("relay.unavailable", detail=error.detail)
+                try:
+                    async with asyncio.timeout(POLL_SECONDS):
+                        await self._filled.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            await self._leave()
+
+    async def _empty(self) -> None:
+        done: list[bytes] = []
+        while (entries := await self._take(AT_ONCE, done)) or done:
+            await self._publish(entries)
+            done = [entry for entry, _ in entries]
+
+    async def _leave(self) -> None:
+        try:
+            await self._take(0, [])
+        except Unavailable as error:  # then the lease ends by itself
+            _log.debug("relay.unavailable", detail=error.detail)
+
+    async def _take(self, count: int, done: Sequence[bytes]) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        keys = self._partition.keys
+        with translated("relay publications"):
+            found = await _outbox(
+                self._partition.redis,
+                [keys.mark, keys.relay, keys.outbox],
+                [self._token, LEASE_MS, count, *done],
+            )
+        return [(entry, dict(zip(flat[::2], flat[1::2], strict=True))) for entry, flat in found or ()]
+
+    async def _publish(self, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        """In the order of the outbox on each channel."""
+        keys: dict[Partition, list[str]] = defaultdict(list)
+        args: dict[Partition, list[str | bytes | int]] = defaultdict(lambda: [SEEN_SECONDS])
+        for _, fields in entries:
+            for name in fields[b"c"].decode().split(" "):
+                partition = self._of_channel(name)
+                keys[partition].append(partition.keys.seen(name, ref_of(fields[b"e"].decode())))
+                args[partition] += (name, fields[b"p"])
+        with translated("publish on channels"):
+            for partition, seen in keys.items():
+                await _relayed(partition.redis, seen, args[partition])
+
+    def _of_channel(self, name: str) -> Partition:
+        active = self._partitions.active
+        return active[crc32(name.encode()) % len(active)]
