@@ -96,7 +96,7 @@ class Dispatching:
             lambda: [served.store for served in self._served.values()], configuration, clock, metrics
         )
         self._export()
-        partitions.listen(self._grown)
+        partitions.listen(self._grown, self._follow)
 
     @property
     def _dispatchers(self) -> list[Dispatcher]:
@@ -175,6 +175,8 @@ class Dispatching:
         for served in self._open():
             if self._tasks is not None:
                 self._tasks.create_task(served.run(), name="partition")
+
+    def _follow(self) -> None:
         for dispatcher in self._dispatchers:
             dispatcher.follow()
 

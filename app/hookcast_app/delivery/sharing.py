@@ -23,9 +23,9 @@ class Part(NamedTuple):
 
 
 def surplus(share: Share, held: int) -> int:
-    """How many of its lanes a dispatcher should pass on: none for a tenth more than its share, or one."""
+    """How many of its lanes a dispatcher should pass on: none for a tenth more than its share."""
     fair = -(-share.lanes // max(share.dispatchers, 1))
-    return held - fair if held > fair + max(fair // 10, 1) else 0
+    return held - fair if held > fair + fair // 10 else 0
 
 
 class LeftAlone:

@@ -59,7 +59,8 @@ class Partitions:
         self.active: tuple[Partition, ...] = (self.home,)
         self.all: tuple[Partition, ...] = (self.home,)
         self._switches: dict[int, tuple[int, ...]] = {}
-        self._listeners: list[Callable[[], Awaitable[None]]] = []
+        self._openers: list[Callable[[], Awaitable[None]]] = []
+        self._followers: list[Callable[[], None]] = []
         self._changing = asyncio.Lock()
 
     @property
@@ -85,9 +86,10 @@ class Partitions:
         """A partition by its hash tag."""
         return next((partition for partition in self.all if partition.keys.tag == tag), None)
 
-    def listen(self, listener: Callable[[], Awaitable[None]]) -> None:
-        """Calls `listener` whenever there are more partitions."""
-        self._listeners.append(listener)
+    def listen(self, opener: Callable[[], Awaitable[None]], follower: Callable[[], None] = lambda: None) -> None:
+        """Calls `opener` whenever `all` has more partitions, before they are used, and `follower` once they are."""
+        self._openers.append(opener)
+        self._followers.append(follower)
 
     async def open(self, wanted: int) -> None:
         """Learns how many partitions there are, and makes them `wanted`.
@@ -148,10 +150,12 @@ class Partitions:
             if self.epoch or len(counts) > 1:
                 _log.info("partitions.grown", partitions=counts[-1], before=counts[:-1])
             self.all = tuple(known.values())
+            for opener in self._openers:
+                await opener()
             self.counts = counts
             self.active = self.layout(self.epoch)
-        for listener in self._listeners:
-            await listener()
+            for follower in self._followers:
+                follower()
 
     async def _end_earlier(self, partition: Partition, epoch: int) -> None:
         """Once this was done to every partition, nothing is published by an earlier layout."""
