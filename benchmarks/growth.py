@@ -59,7 +59,7 @@ def measured(server: Running, size: int, requests: int, rounds: int) -> dict[str
     """Medians of the rounds: events a second, and microseconds of processor time an event."""
     single, batched = bodies(size)
     singles = [uvloop.run(posts(server, single, requests)) for _ in range(rounds)]
-    batches = [uvloop.run(posts(server, batched, requests // 10)) for _ in range(rounds)]
+    batches = [uvloop.run(posts(server, batched, requests // 20)) for _ in range(rounds)]
     return {
         "single_events_per_second": round(statistics.median(rate for rate, _ in singles)),
         "single_cpu_us_per_event": round(statistics.median(cost for _, cost in singles), 1),
