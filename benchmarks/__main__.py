@@ -1,27 +1,40 @@
 """Runs every benchmark and writes benchmarks/RESULTS.md: `python -m benchmarks`.
 
-Each compares with a reference in the same run, both pinned; read the ratios, not the absolute figures.
+Where there is a reference it is measured in the same run, both pinned; read the ratios, not the absolute figures. Each
+is also a command of its own (`python -m benchmarks.latency -h`), with smaller counts for a look. All take a quarter of
+an hour.
 """
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks import delivery, fanout, publish
+from benchmarks import backlog, delivery, fanout, growth, latency, neighbours, peers, publish
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
 
 
 def main() -> None:
-    """Measures, prints the figures as JSON, and writes the table."""
-    deliveries, publishes, fans = delivery.run(), publish.run(), fanout.run()
-    print(json.dumps({"delivery": deliveries, "publish": publishes, "fanout": fans}, indent=2))
-    RESULTS.write_text(
-        "\n".join([*heading(), *delivery_table(deliveries), *publish_table(publishes), *fan_table(fans)])
-    )
+    """Measures one after the other, prints the figures of each as JSON, and writes the tables."""
+    sections: list[tuple[str, Callable[[], Any], Callable[[Any], list[str]]]] = [
+        ("delivery", delivery.run, delivery_table),
+        ("publish", publish.run, publish_table),
+        ("peers", peers.run, peers.table),
+        ("latency", latency.run, latency.table),
+        ("neighbours", neighbours.run, neighbours.table),
+        ("backlog", backlog.run, backlog.table),
+        ("growth", growth.run, growth.table),
+        ("fanout", fanout.run, fan_table),
+    ]
+    lines = heading()
+    for name, measure, table in sections:
+        figures = measure()
+        print(json.dumps({name: figures}, indent=2), flush=True)
+        lines += table(figures)
+    RESULTS.write_text("\n".join(lines))
 
 
 def heading() -> list[str]:
@@ -31,8 +44,8 @@ def heading() -> list[str]:
         "# Measured",
         "",
         f"Written by `make bench` on {day}; Python {platform.python_version()}, {platform.machine()}.",
-        "Server pinned to core 0, load and Valkey (`appendfsync always`) to core 1, loopback only. Compare ratios:",
-        "absolute figures change with the machine.",
+        "Server pinned to core 0, load and Valkey (`appendfsync always`) to core 1 unless a section says otherwise,",
+        "loopback only. Compare ratios: absolute figures change with the machine.",
         "",
     ]
 

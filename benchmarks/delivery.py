@@ -11,30 +11,21 @@ import sys
 import tempfile
 import time
 import urllib.request
-from pathlib import Path
 
+from benchmarks import manifests
+from benchmarks.manifests import subscription
 from benchmarks.processes import API_KEY, LOAD_CPU, ROOT, SERVER_CPU, Running, hookcast, sink, valkey
 
 BATCH = 500
 BODY_BYTES = 256
 
 
-def manifest(name: str, url: str, in_flight: int) -> str:
-    """A subscription to everything of one type."""
-    return (
-        "apiVersion: hookcast.dev/v1alpha1\nkind: WebhookSubscription\n"
-        f"metadata: {{name: {name}}}\n"
-        f"spec:\n  endpoint: {{url: '{url}'}}\n  events: {{types: [bench.{name}]}}\n"
-        f"  delivery: {{maxInFlight: {in_flight}}}\n---\n"
-    )
-
-
-def publish(port: int, types: list[str], count: int) -> None:
+def publish(port: int, types: list[str], count: int, batch: int = BATCH) -> None:
     """Publishes `count` events in batches, types in turn."""
-    for first in range(0, count, BATCH):
+    for first in range(0, count, batch):
         events = [
             {"type": types[number % len(types)], "data": "x" * BODY_BYTES}
-            for number in range(first, min(first + BATCH, count))
+            for number in range(first, min(first + batch, count))
         ]
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/api/v1/events",
@@ -55,8 +46,11 @@ def drain(endpoints: int, count: int, in_flight: int) -> dict[str, float]:
     """Publishes a backlog and lets a dispatcher drain it; what it reached."""
     names = [f"e{number}" for number in range(endpoints)]
     with valkey(LOAD_CPU) as (redis, url), sink(LOAD_CPU) as receiver, tempfile.TemporaryDirectory() as directory:
-        text = "".join(manifest(name, f"http://127.0.0.1:{receiver.port}/{name}", in_flight) for name in names)
-        (Path(directory) / "all.yaml").write_text(text)
+        base = f"http://127.0.0.1:{receiver.port}"
+        manifests.write(
+            directory,
+            [subscription(name, f"{base}/{name}", f"bench.{name}", in_flight=in_flight) for name in names],
+        )
         settings = {
             "REDIS_URL": url,
             "MANIFESTS": directory,

@@ -73,16 +73,16 @@ def valkey(cpu: int) -> Iterator[tuple[Running, str]]:
 
 
 @contextlib.contextmanager
-def sink(cpu: int) -> Iterator[Running]:
-    """The receiver of benchmarks.sink."""
-    with process([sys.executable, "-m", "benchmarks.sink", "--cpu", str(cpu)], cpu) as child:
+def sink(cpu: int, module: str = "benchmarks.sink") -> Iterator[Running]:
+    """The receiver of a module: benchmarks.sink or benchmarks.timing_sink."""
+    with process([sys.executable, "-m", module, "--cpu", str(cpu)], cpu) as child:
         assert child.stdout is not None
         yield Running(child.pid, int(child.stdout.readline()))
 
 
 @contextlib.contextmanager
-def hookcast(cpu: int, port: int, **settings: str) -> Iterator[Running]:
-    """A server of ours that is ready; `settings` by name without the prefix."""
+def hookcast(cpu: int, port: int, patience: float = 30.0, /, **settings: str) -> Iterator[Running]:
+    """A server of ours that became ready within `patience` seconds; `settings` by name without the prefix."""
     values = {
         "API_KEYS": f'[{{"name": "bench", "key": "{API_KEY}", "scopes": ["admin"]}}]',
         "ENCRYPTION_KEYS": "x" * 43 + "=",
@@ -96,7 +96,7 @@ def hookcast(cpu: int, port: int, **settings: str) -> Iterator[Running]:
     }
     environment = {f"HOOKCAST_{name}": value for name, value in values.items()}
     with process([str(Path(sys.executable).parent / "hookcast"), "serve"], cpu, environment) as child:
-        wait_for(lambda: child.poll() is not None or is_ready(port + 1))
+        wait_for(lambda: child.poll() is not None or is_ready(port + 1), patience)
         if child.poll() is not None:
             raise RuntimeError(f"hookcast ended with {child.returncode}")
         yield Running(child.pid, port)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import cast
 
 import uvloop
@@ -19,15 +20,18 @@ COUNTS = b"/counts"
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
-class Sink(asyncio.Protocol):
-    """One connection; `counts` is shared by all."""
+class Receiver(asyncio.Protocol):
+    """One connection; how a request is answered is for those that inherit it."""
 
-    __slots__ = ("_buffer", "_counts", "_transport")
+    __slots__ = ("_buffer", "_transport")
 
-    def __init__(self, counts: Counter[bytes]) -> None:
-        self._counts = counts
+    def __init__(self) -> None:
         self._buffer = b""
         self._transport: asyncio.Transport
+
+    def answer(self, data: bytes, start: int) -> bytes:
+        """The response to the request that begins there; empty is none."""
+        raise NotImplementedError
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
@@ -38,17 +42,29 @@ class Sink(asyncio.Protocol):
         data = self._buffer + data if self._buffer else data
         start, answers = 0, []
         while (end := request_end(data, start)) >= 0:
-            answers.append(self._answer(data, start))
+            answers.append(self.answer(data, start))
             start = end
         self._buffer = data[start:]
         if answers:
             self._transport.write(b"".join(answers) if len(answers) > 1 else answers[0])
 
-    def _answer(self, data: bytes, start: int) -> bytes:
-        begin = data.index(b" ", start) + 1
-        path = data[begin : data.index(b" ", begin)]
+
+class Sink(Receiver):
+    """Counts; `counts` is shared by all connections."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self, counts: Counter[bytes]) -> None:
+        super().__init__()
+        self._counts = counts
+
+    def answer(self, data: bytes, start: int) -> bytes:
+        """Answers 200, or the counts."""
+        path = path_of(data, start)
         if path == COUNTS:
-            return counts_answer(self._counts)
+            answer = json_answer({path.decode("latin-1"): count for path, count in self._counts.items()})
+            self._counts.clear()
+            return answer
         self._counts[path] += 1
         return OK
 
@@ -63,30 +79,36 @@ def request_end(data: bytes, start: int) -> int:
     return end if end <= len(data) else -1
 
 
-def counts_answer(counts: Counter[bytes]) -> bytes:
-    """Answer the counts so far, which start again."""
-    body = json.dumps({path.decode("latin-1"): count for path, count in counts.items()}).encode()
-    counts.clear()
+def path_of(data: bytes, start: int) -> bytes:
+    """The target of the request that begins at `start`."""
+    begin = data.index(b" ", start) + 1
+    return data[begin : data.index(b" ", begin)]
+
+
+def json_answer(content: object) -> bytes:
+    """A whole response with this content."""
+    body = json.dumps(content).encode()
     return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, protocol: Callable[[], asyncio.Protocol]) -> None:
     """Serve on loopback for ever; the port is the first line printed."""
-    counts: Counter[bytes] = Counter()
-    server = await asyncio.get_running_loop().create_server(lambda: Sink(counts), "127.0.0.1", port, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", port, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(protocol: Callable[[], asyncio.Protocol], description: str | None) -> None:
+    """The command of a receiver."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--cpu", type=int, help="pin the process to this processor")
     options = parser.parse_args()
     if options.cpu is not None:
         os.sched_setaffinity(0, {options.cpu})
-    uvloop.run(serve(options.port))
+    uvloop.run(serve(options.port, protocol))
 
 
 if __name__ == "__main__":
-    main()
+    counts: Counter[bytes] = Counter()
+    main(lambda: Sink(counts), __doc__)
