@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hookcast_app import garbage, problems
+from hookcast_app import body_gate, garbage, problems
 from hookcast_app.auth import ApiKeys
 from hookcast_app.auth.tokens import TokenVerifier
 from hookcast_app.configuration import CurrentConfiguration
@@ -82,6 +82,7 @@ class Application:
         self._reports: Events | None = None
         self._watch: RedisWatch | None = None
         self._fastapi = _fastapi(self._lifespan)
+        self._gate = body_gate.BodyGate(self._fastapi, self._keys, settings.max_event_bytes)
         self._fastapi.include_router(health_router(self.health))
         export_configuration(self.metrics, self.configuration)
         self.main: ASGIApp = CorrelationMiddleware(
@@ -111,6 +112,8 @@ class Application:
             and self._events is not None
         ):
             await self._events(scope, receive, send)
+        elif scope["type"] == "http" and path is not None and path.startswith(body_gate.PREFIX):
+            await self._gate(scope, receive, send)
         else:
             await self._fastapi(scope, receive, send)
 
