@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hookcast_app import body_gate, garbage, problems
+from hookcast_app import body_gate, garbage, openapi, problems
 from hookcast_app.auth import ApiKeys
 from hookcast_app.auth.tokens import TokenVerifier
 from hookcast_app.configuration import CurrentConfiguration
@@ -345,4 +345,5 @@ def _fastapi(lifespan: Callable[[FastAPI], object]) -> FastAPI:
         responses=problems.RESPONSES,
     )
     problems.install(app)
+    openapi.install(app)
     return app
