@@ -13,7 +13,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hookcast_app import garbage, problems
+from hookcast_app import body_gate, garbage, openapi, problems
 from hookcast_app.auth import ApiKeys
 from hookcast_app.auth.tokens import TokenVerifier
 from hookcast_app.configuration import CurrentConfiguration
@@ -84,6 +84,7 @@ class Application:
         self._watched: set[int] = set()
         self._partitions: Partitions | None = None
         self._fastapi = _fastapi(self._lifespan)
+        self._gate = body_gate.BodyGate(self._fastapi, self._keys, settings.max_event_bytes)
         self._fastapi.include_router(health_router(self.health))
         export_configuration(self.metrics, self.configuration)
         self.main: ASGIApp = CorrelationMiddleware(
@@ -113,6 +114,8 @@ class Application:
             and self._events is not None
         ):
             await self._events(scope, receive, send)
+        elif scope["type"] == "http" and path is not None and path.startswith(body_gate.PREFIX):
+            await self._gate(scope, receive, send)
         else:
             await self._fastapi(scope, receive, send)
 
@@ -372,4 +375,5 @@ def _fastapi(lifespan: Callable[[FastAPI], object]) -> FastAPI:
         responses=problems.RESPONSES,
     )
     problems.install(app)
+    openapi.install(app)
     return app

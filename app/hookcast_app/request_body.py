@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 
-from starlette.types import Receive
+from starlette.responses import Response
+from starlette.types import Receive, Send
 
 from hookcast_core.errors import InvalidInput, Reason
 
@@ -47,6 +48,20 @@ class RequestBody:
     async def _read_on(self, body: bytearray, limit: int) -> None:
         while not self.is_complete and len(body) <= limit:
             body += await self._next()
+
+    async def refuse(self, response: Response, send: Send) -> None:
+        """Answers; what was not read of the body is not, but for a little, so that the client sees the answer.
+
+        A connection that is closed while data is on its way is reset, and takes the answer with it.
+        """
+        if not self.is_complete:
+            response.headers["connection"] = "close"
+        head = {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+        await send(head)
+        await send({"type": "http.response.body", "body": response.body, "more_body": not self.is_complete})
+        if not self.is_complete:
+            await self.linger()
+            await send({"type": "http.response.body", "body": b""})
 
     async def linger(self) -> None:
         """Reads on and forgets, for LINGER_SECONDS and LINGER_BYTES at most."""

@@ -34,6 +34,9 @@ def subscription(uid: str, *types: str, filter: str | None = None) -> Entry:  # 
     return Entry(uid=uid, generation=1, namespace="default", name=uid, source="files", spec=spec, url=url)
 
 
+TYPES = ("a", "a.b", "a.b.c", "a.b.c.d", "b", "c")
+
+
 def uids(matcher: Matcher, event: Event) -> list[str]:
     """Who takes an event."""
     return [entry.uid for entry in matcher.match(event).entries]
@@ -80,6 +83,51 @@ def test_the_index_finds_what_the_definition_says(patterns: list[list[str]], eve
     assert found == [
         entry for entry in entries if any(matches_type(pattern, event_type) for pattern in entry.spec.events.types)
     ]
+
+
+CHANGES = st.dictionaries(
+    st.sampled_from("abcdefgh"),
+    st.none()
+    | st.tuples(
+        st.lists(st.sampled_from(["*", "a.*", "a.b.*", "a.b", "a.b.c", "b"]), min_size=1, max_size=3),
+        st.sampled_from([None, "data == 1", "data == 2"]),
+    ),
+    min_size=1,
+)
+
+
+@given(st.lists(CHANGES, min_size=1, max_size=6))
+def test_an_index_that_is_changed_is_as_a_new_one(rounds: list[dict[str, tuple[list[str], str | None] | None]]) -> None:
+    """Entries come, change and go: the same match, in the same order, and what was changed from stays as it was."""
+    matcher = Matcher([])
+    entries: dict[str, Entry] = {}
+    for changes in rounds:
+        made = {uid: one and subscription(uid, *one[0], filter=one[1]) for uid, one in changes.items()}
+        before, found_before = matcher, [uids(matcher, Event(type_)) for type_ in TYPES]
+        matcher = matcher.changed(made)
+        for uid, entry in made.items():
+            if entry is None:
+                entries.pop(uid, None)
+            else:
+                entries[uid] = entry
+
+        anew = Matcher(entries.values())
+        assert dict(matcher.by_uid) == dict(anew.by_uid)
+        assert list(matcher.by_uid) == list(anew.by_uid)
+        for type_ in TYPES:
+            assert matcher.candidates(type_) == anew.candidates(type_)
+        assert [uids(before, Event(type_)) for type_ in TYPES] == found_before
+
+
+def test_filters_that_are_no_longer_used_are_forgotten() -> None:
+    """However often a subscription's filter is edited, an index holds few more than its entries have."""
+    matcher = Matcher([])
+    for number in range(1_000):
+        matcher = matcher.changed({"a": subscription("a", "*", filter=f"data == {number}")})
+
+    assert len(matcher.filters) < 300
+    assert uids(matcher, Event(data_json=b"999")) == ["a"]
+    assert uids(matcher, Event(data_json=b"1")) == []
 
 
 @pytest.mark.parametrize("pattern", ["order.created", "a", "*", "a.*", "a.b.*", "A_1-b"])

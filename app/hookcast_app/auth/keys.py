@@ -34,6 +34,13 @@ class ApiKeys:
 
     def authorize(self, headers: Headers, scope: str) -> Caller:
         """The caller behind a request's headers. Raises Refused: no or unknown key, or one without `scope`."""
+        caller = self.authenticate(headers)
+        if not caller.may(scope):
+            raise Refused(Reason.FORBIDDEN, f"the API key {caller.name!r} lacks the scope {scope}")
+        return caller
+
+    def authenticate(self, headers: Headers) -> Caller:
+        """The caller, whatever it may do. Raises Refused: no or unknown key."""
         presented = key_from_headers(headers)
         if presented is None:
             raise Refused(
@@ -42,8 +49,6 @@ class ApiKeys:
         caller = self._callers.get(sha256(presented).digest())
         if caller is None:
             raise Refused(Reason.UNAUTHENTICATED, "this API key is not known here")
-        if not caller.may(scope):
-            raise Refused(Reason.FORBIDDEN, f"the API key {caller.name!r} lacks the scope {scope}")
         return caller
 
 

@@ -1,7 +1,7 @@
 """The configuration in force, swapped whole."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from hookcast_app.subscriptions import Matcher
 from hookcast_core.configuration import Configuration, Entry, SourceEntry
@@ -25,11 +25,12 @@ class CurrentConfiguration:
         self.has_kept = False
         """Whether what is kept by REST was read."""
         self._problems: tuple[str, ...] = ()
-        self._kept: tuple[Entry, ...] = ()
+        self._kept: dict[str, Entry] = {}
         self._kept_problems: tuple[str, ...] = ()
         self.sources: Mapping[str, SourceEntry] = {}
         """The webhook sources by UID."""
         self._by_path: Mapping[str, SourceEntry] = {}
+        self._names: frozenset[tuple[str, str]] | None = None
         self.filter_errors: Counter[str] = Counter()
         self._listeners: list[Listener] = []
 
@@ -65,22 +66,36 @@ class CurrentConfiguration:
         self.configuration = configuration
         self.sources = {source.uid: source for source in configuration.sources}
         self._by_path = {source.path: source for source in configuration.sources}
-        self._problems = problems
-        self._combine(None if self._kept else matcher)
+        self._problems, self._names = problems, None
+        if matcher is None or self._kept:
+            matcher = Matcher((*configuration.entries, *self._kept.values()), self.matcher)
+        self._in_force(matcher)
 
-    def keep(self, entries: tuple[Entry, ...], problems: tuple[str, ...] = ()) -> None:
-        """Puts in force, beside the configuration, the subscriptions that are kept by REST: all of them."""
-        self._kept, self._kept_problems, self.has_kept = entries, problems, True
-        self._combine(None)
+    def keep(self, changes: Mapping[str, Entry | None], problems: tuple[str, ...] = ()) -> None:
+        """Puts in force, beside the configuration, what changed of the subscriptions that are kept by REST, by UID.
 
-    def _combine(self, matcher: Matcher | None) -> None:
-        before = self.entries
-        own = self.configuration.entries if self.configuration else ()
-        self.matcher = matcher or Matcher((*own, *self._kept), self.matcher)
+        None takes one away. Costs what changed, but for what `Matcher.changed` says.
+        """
+        for uid, entry in changes.items():
+            if entry is None:
+                self._kept.pop(uid, None)
+            else:
+                self._kept[uid] = entry
+        self._kept_problems, self.has_kept = problems, True
+        self._in_force(self.matcher.changed(changes), changes.keys())
+
+    def is_named(self, namespace: str, name: str) -> bool:
+        """Whether a subscription that is not kept by REST has this name."""
+        if self._names is None:
+            entries = self.configuration.entries if self.configuration else ()
+            self._names = frozenset((entry.namespace, entry.name) for entry in entries)
+        return (namespace, name) in self._names
+
+    def _in_force(self, matcher: Matcher, uids: Iterable[str] | None = None) -> None:
+        """Swaps the index, and tells listeners, of these changes if they are known."""
+        before, self.matcher = self.entries, matcher
         self.problems = (*self._problems, *self._kept_problems)
-        changed = frozenset(
-            uid for uid in before.keys() | self.entries.keys() if _differ(before.get(uid), self.entries.get(uid))
-        )
+        changed = _changed(before, self.entries) if uids is None else frozenset(uids)
         for listener in self._listeners:
             listener(changed)
 
@@ -88,6 +103,10 @@ class CurrentConfiguration:
         """Counts filters that could not be evaluated, by subscription."""
         for uid in errors:
             self.filter_errors[uid] += 1
+
+
+def _changed(before: Mapping[str, Entry], now: Mapping[str, Entry]) -> frozenset[str]:
+    return frozenset(uid for uid in before.keys() | now.keys() if _differ(before.get(uid), now.get(uid)))
 
 
 def _differ(before: Entry | None, now: Entry | None) -> bool:

@@ -34,6 +34,7 @@ _ACCEPTED: dict[str, Any] = {
     "properties": {"id": {"type": "string"}, "matched": {"type": "integer"}, "duplicate": {"type": "boolean"}},
 }
 _EXAMPLE = {"type": "order.created", "data": {"id": 7, "amount": 120}, "channel": "orders"}
+_CLOUD_EXAMPLE = {"specversion": "1.0", "id": "order-7", "source": "/shop", **_EXAMPLE}
 
 
 def _problem(what: str) -> dict[str, Any]:
@@ -45,7 +46,6 @@ PUBLISH: dict[str, Any] = {
         "Takes one event as plain JSON, or CloudEvents 1.0 in binary, structured or batch mode. A 202 means that the "
         "event and all its deliveries are stored. Needs the scope `events:write`."
     ),
-    "security": [{"bearer": []}, {"apiKey": []}],
     "requestBody": {
         "required": True,
         "content": {
@@ -53,9 +53,10 @@ PUBLISH: dict[str, Any] = {
                 "schema": {"oneOf": [_EVENT, {"type": "array", "items": _EVENT, "maxItems": 1000}]},
                 "example": _EXAMPLE,
             },
-            "application/cloudevents+json": {"schema": _CLOUD_EVENT},
+            "application/cloudevents+json": {"schema": _CLOUD_EVENT, "example": _CLOUD_EXAMPLE},
             "application/cloudevents-batch+json": {
-                "schema": {"type": "array", "items": _CLOUD_EVENT, "minItems": 1, "maxItems": 1000}
+                "schema": {"type": "array", "items": _CLOUD_EVENT, "minItems": 1, "maxItems": 1000},
+                "example": [_CLOUD_EXAMPLE, {**_CLOUD_EXAMPLE, "id": "order-8"}],
             },
         },
     },

@@ -13,7 +13,7 @@ from hookcast_app.events.models import Accepted, Event
 from hookcast_app.events.openapi import PUBLISH
 from hookcast_app.events.service import Events
 from hookcast_app.observability import ROUTE_KEY, Metrics, current_correlation_id
-from hookcast_app.problems import Problem, problem_for, problem_response
+from hookcast_app.problems import problem_for, problem_response
 from hookcast_app.request_body import Disconnected, RequestBody
 from hookcast_core.errors import HookcastError, InvalidInput, Reason
 
@@ -42,28 +42,15 @@ class EventsEndpoint:
         try:
             status, content = await self._answer(scope, body)
         except HookcastError as error:
-            await self._refuse(problem_for(error), body, send)
+            problem = problem_for(error)
+            self._metrics.event("refused", problem.reason)
+            await body.refuse(problem_response(problem), send)
         except Disconnected:
             return
         else:
             headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": content})
-
-    async def _refuse(self, problem: Problem, body: RequestBody, send: Send) -> None:
-        """Answers; what was not read of the body is not, but for a little, so that the client sees the answer.
-
-        A connection that is closed while data is on its way is reset, and takes the answer with it.
-        """
-        self._metrics.event("refused", problem.reason)
-        response = problem_response(problem)
-        if not body.is_complete:
-            response.headers["connection"] = "close"
-        await send({"type": "http.response.start", "status": problem.status, "headers": response.raw_headers})
-        await send({"type": "http.response.body", "body": response.body, "more_body": not body.is_complete})
-        if not body.is_complete:
-            await body.linger()
-            await send({"type": "http.response.body", "body": b""})
 
     def router(self) -> APIRouter:
         """The same as a FastAPI route, so that it is in the OpenAPI."""

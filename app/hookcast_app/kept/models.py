@@ -1,6 +1,6 @@
 """What users keep by REST: subscriptions and secrets, and how they become entries of the configuration. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,18 +38,86 @@ class KeptSubscription(msgspec.Struct, frozen=True):
         return f"KeptSubscription({self.uid})"
 
 
+Value = KeptSubscription | Mapping[str, str]
+Address = tuple[str, str]
+"""Where something is kept: "subscriptions" and a UID, or "secrets" and a name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Everything that is kept by REST, as of one version; secrets by name, then by key."""
+    """Everything that is kept by REST; secrets by name, then by key."""
 
-    version: int = 0
-    subscriptions: Mapping[str, KeptSubscription] = field(default_factory=dict)
-    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    subscriptions: dict[str, KeptSubscription] = field(default_factory=dict)
+    secrets: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    uids: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By namespace and name."""
+    users: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By a secret's name the UIDs of the subscriptions that name it."""
 
     def named(self, namespace: str, name: str) -> KeptSubscription | None:
         """The subscription of this name."""
-        found = (kept for kept in self.subscriptions.values() if (kept.namespace, kept.name) == (namespace, name))
-        return next(found, None)
+        uid = self.uids.get((namespace, name))
+        return None if uid is None else self.subscriptions[uid]
+
+    def get(self, address: Address) -> Value | None:
+        """What is kept there."""
+        what, name = address
+        return self.subscriptions.get(name) if what == "subscriptions" else self.secrets.get(name)
+
+    def changed(self, changes: Mapping[Address, Value | None]) -> "Kept":
+        """With these values put, or (None) taken away. Costs the changes, and a copy of the outermost dicts."""
+        made = Kept(self.subscriptions.copy(), self.secrets.copy(), self.uids.copy(), self.users.copy())
+        touched: dict[str, set[str]] = {}
+        for address, value in changes.items():
+            before = made.get(address)
+            made._put(address, before, value)
+            for one in (before, value):
+                if isinstance(one, KeptSubscription):
+                    for secret in secrets_of(one.spec):
+                        touched.setdefault(secret, set()).add(one.uid)
+        for secret, uids in touched.items():
+            now = {
+                uid for uid in uids if uid in made.subscriptions and secret in secrets_of(made.subscriptions[uid].spec)
+            }
+            made.users[secret] = self.users.get(secret, frozenset()) - uids | now
+            if not made.users[secret]:
+                del made.users[secret]
+        return made
+
+    def affected(self, changes: Iterable[Address]) -> list[str]:
+        """The UIDs of subscriptions that are another thing after these changes, each once."""
+        found: dict[str, None] = {}
+        for what, name in changes:
+            found |= {name: None} if what == "subscriptions" else dict.fromkeys(sorted(self.users.get(name, ())))
+        return list(found)
+
+    def _put(self, address: Address, before: Value | None, value: Value | None) -> None:
+        name = address[1]
+        if isinstance(before, KeptSubscription) and self.uids.get((before.namespace, before.name)) == name:
+            del self.uids[before.namespace, before.name]
+        if isinstance(value, KeptSubscription):
+            self.subscriptions[name] = value
+            self.uids[value.namespace, value.name] = name
+        elif value is not None:
+            self.secrets[name] = value
+        else:
+            (self.subscriptions if address[0] == "subscriptions" else self.secrets).pop(name, None)
+
+
+def secrets_of(spec: object) -> set[str]:
+    """The names of all secrets that a specification may refer to, whether or not it holds: `<what>Ref: {name: …}`."""
+    found: set[str] = set()
+    waiting = [spec]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                if key.endswith(("Ref", "_ref")) and isinstance(inner, dict) and isinstance(inner.get("name"), str):
+                    found.add(inner["name"])
+                waiting.append(inner)
+        elif isinstance(value, list):
+            waiting += value
+    return found
 
 
 def entry_of(kept: KeptSubscription, secrets: Mapping[str, Mapping[str, str]], policy: EgressPolicy) -> Entry:

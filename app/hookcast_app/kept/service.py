@@ -5,7 +5,7 @@ after the other, and each is checked against what the others did.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -17,13 +17,16 @@ from hookcast_app.events import uuid7
 from hookcast_app.kept.models import (
     MAX_SECRETS,
     MAX_SUBSCRIPTIONS,
+    Address,
     GeneratedKey,
     Kept,
     KeptSubscription,
+    Value,
     entry_of,
 )
-from hookcast_app.kept.store import Change, KeptStore
-from hookcast_core.configuration import Entry
+from hookcast_app.kept.pause import Pause
+from hookcast_app.kept.state import KeptState
+from hookcast_app.kept.store import KeptStore
 from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 from hookcast_core.signing import generate_secret
@@ -52,36 +55,21 @@ class KeptSubscriptions:
         self._configuration = configuration
         self._policy = policy
         self._clock = clock
-        self._entries: dict[str, Entry] = {}
-        self._problems: tuple[str, ...] = ()
-        self._closed = False
+        self._pause = Pause()
+        self._state = KeptState(store, configuration, policy, self._pause)
         self._one_at_a_time = asyncio.Lock()
-        self.kept = Kept()
+        self._not_sealed: str | None = None
+
+    @property
+    def kept(self) -> Kept:
+        """What is kept, as this process knows it."""
+        return self._state.kept
 
     async def load(self) -> None:
-        """Reads everything and puts it in force. Raises Unavailable."""
-        read = await self._store.read()
-        if read.kept.version < self.kept.version:
-            # Redis came back empty: what is known here is what is kept.
-            await self._store.restore(self.kept.version)
-            return
-        self._store.remember(read)
-        if read.kept == self.kept and not read.closed and self._configuration.has_kept:
-            return
-        entries, problems = self._resolved(read.kept)
-        self._closed = bool(read.closed)
-        if read.closed:
-            # Another process may have sealed them with a key that this one is still to get: they stay as they were.
-            entries = {uid: entry for uid, entry in self._entries.items() if uid in read.closed_uids} | entries
-            names = ", ".join(read.closed[:5])
-            problems.append(f"{len(read.closed)} kept by REST cannot be opened with HOOKCAST_ENCRYPTION_KEYS: {names}")
-        for problem in problems:
-            if problem not in self._problems:
-                _log.error("kept subscription refused", problem=problem)
-        self.kept, self._entries, self._problems = read.kept, entries, tuple(problems)
-        self._configuration.keep(tuple(entries.values()), self._problems)
-        if not read.is_current and not read.closed and self._store.can_keep:
-            await self._seal_anew()
+        """Reads what changed, and puts it in force. Raises Unavailable."""
+        async with self._one_at_a_time:
+            await self._state.load()
+        await self._seal_anew()
 
     async def run(self, redis: Redis) -> None:
         """Follows changes until cancelled, through every absence of Redis."""
@@ -98,7 +86,8 @@ class KeptSubscriptions:
 
     async def restore(self) -> None:
         """Redis came back empty: writes again what is known. Raises Unavailable."""
-        await self._store.restore(self.kept.version)
+        async with self._one_at_a_time:
+            await self._state.restore()
 
     # Subscriptions
 
@@ -110,7 +99,7 @@ class KeptSubscriptions:
         def change(kept: Kept) -> KeptSubscription:
             if len(kept.subscriptions) >= MAX_SUBSCRIPTIONS:
                 raise InvalidInput(Reason.LIMIT_EXCEEDED, None, f"at most {MAX_SUBSCRIPTIONS} subscriptions are kept")
-            if kept.named(namespace, name) or self._is_taken(namespace, name):
+            if kept.named(namespace, name) or self._configuration.is_named(namespace, name):
                 raise InvalidInput(Reason.CONFLICT, "name", f"{namespace}/{name} exists already; choose another name")
             return made
 
@@ -162,9 +151,9 @@ class KeptSubscriptions:
     async def delete(self, uid: str) -> None:
         """Deletes a subscription; what waits for it is discarded. Raises InvalidInput, Unavailable."""
 
-        def changes(kept: Kept) -> Sequence[Change]:
+        async def changes(kept: Kept) -> Mapping[Address, Value | None]:
             self._mine(kept, uid)
-            return [Change("subscriptions", uid, None)]
+            return {("subscriptions", uid): None}
 
         await self._change(changes)
 
@@ -173,23 +162,24 @@ class KeptSubscriptions:
     async def put_secret(self, name: str, values: Mapping[str, str]) -> None:
         """Stores a secret's values by key; every subscription that names it must still hold with them."""
 
-        def changes(kept: Kept) -> Sequence[Change]:
+        async def changes(kept: Kept) -> Mapping[Address, Value | None]:
             if name not in kept.secrets and len(kept.secrets) >= MAX_SECRETS:
                 raise InvalidInput(Reason.LIMIT_EXCEEDED, None, f"at most {MAX_SECRETS} secrets are kept")
-            self._must_hold(Kept(0, kept.subscriptions, {**kept.secrets, name: values}), kept)
-            return [Change("secrets", name, dict(values))]
+            wanted: Mapping[Address, Value | None] = {("secrets", name): dict(values)}
+            await self._must_hold(wanted, kept)
+            return wanted
 
         await self._change(changes)
 
     async def delete_secret(self, name: str) -> None:
         """Deletes a secret that no subscription needs."""
 
-        def changes(kept: Kept) -> Sequence[Change]:
+        async def changes(kept: Kept) -> Mapping[Address, Value | None]:
             if name not in kept.secrets:
                 raise InvalidInput(Reason.NOT_FOUND, "secret", "no secret of this name is kept")
-            others = {other: values for other, values in kept.secrets.items() if other != name}
-            self._must_hold(Kept(0, kept.subscriptions, others), kept)
-            return [Change("secrets", name, None)]
+            wanted: Mapping[Address, Value | None] = {("secrets", name): None}
+            await self._must_hold(wanted, kept)
+            return wanted
 
         await self._change(changes)
 
@@ -198,55 +188,46 @@ class KeptSubscriptions:
     async def _put(self, make: Callable[[Kept], KeptSubscription]) -> KeptSubscription:
         made: list[KeptSubscription] = []
 
-        def changes(kept: Kept) -> Sequence[Change]:
+        async def changes(kept: Kept) -> Mapping[Address, Value | None]:
             one = make(kept)
             entry_of(one, kept.secrets, self._policy)
             made[:] = [one]
-            return [Change("subscriptions", one.uid, one)]
+            return {("subscriptions", one.uid): one}
 
         await self._change(changes)
         return made[0]
 
-    async def _change(self, changes: Callable[[Kept], Sequence[Change]]) -> None:
+    async def _change(self, changes: Callable[[Kept], Awaitable[Mapping[Address, Value | None]]]) -> None:
         """Makes changes to what is kept now, and has them in force here when it returns."""
         if not self._store.can_keep:
             detail = "is not set: nothing can be kept encrypted. Set it to a Fernet key"
             raise InvalidInput(Reason.CONFLICT, "encryption_keys", detail)
         async with self._one_at_a_time:
             for _ in range(TRIES):
-                await self.load()
-                if self._closed:
+                await self._state.load()
+                if self._state.is_closed:
                     detail = "does not hold every key that something kept was sealed with: nothing can be changed"
                     raise InvalidInput(Reason.CONFLICT, "encryption_keys", detail)
-                if await self._store.change(self.kept.version, changes(self.kept)) is not None:
-                    await self.load()
+                if await self._state.change(await changes(self.kept)):
                     return
         raise Unavailable("too many changes at the same time; try again")
 
     async def _seal_anew(self) -> None:
-        """After a rotation of the encryption keys: the older one may be taken away then."""
-        kept = self.kept
-        everything = [
-            *(Change("subscriptions", uid, one) for uid, one in kept.subscriptions.items()),
-            *(Change("secrets", name, dict(values)) for name, values in kept.secrets.items()),
-        ]
-        if await self._store.change(kept.version, everything) is not None:
-            _log.info("kept.sealed_anew", subscriptions=len(kept.subscriptions), secrets=len(kept.secrets))
+        """What older keys sealed, if anything; a Redis that cannot take it now is no reason to end, nor to wait."""
+        try:
+            while self._state.is_to_be_sealed_anew:
+                async with self._one_at_a_time:
+                    await self._state.seal_some_anew()
+        except Unavailable as error:
+            if error.detail != self._not_sealed:
+                _log.warning("kept.not_sealed_anew", problem=error.detail)
+            self._not_sealed = error.detail
 
-    def _resolved(self, kept: Kept) -> tuple[dict[str, Entry], list[str]]:
-        entries: dict[str, Entry] = {}
-        problems: list[str] = []
-        for uid, one in kept.subscriptions.items():
-            try:
-                entries[uid] = entry_of(one, kept.secrets, self._policy)
-            except InvalidInput as error:
-                problems.append(f"{one.namespace}/{one.name}: {error} ({error.reason})")
-                if uid in self._entries:
-                    entries[uid] = self._entries[uid]
-        return entries, problems
-
-    def _must_hold(self, wanted: Kept, before: Kept) -> None:
-        for one in before.subscriptions.values():
+    async def _must_hold(self, changes: Mapping[Address, Value | None], before: Kept) -> None:
+        wanted = before.changed(changes)
+        for uid in before.affected(changes):
+            await self._pause()
+            one = before.subscriptions[uid]
             try:
                 entry_of(one, wanted.secrets, self._policy)
             except InvalidInput as error:
@@ -269,10 +250,6 @@ class KeptSubscriptions:
         entry = self._configuration.entry(uid)
         where = "in Kubernetes; change the object there" if entry.source == "kubernetes" else "in a file; change that"
         raise InvalidInput(Reason.READ_ONLY, "subscription", f"{entry.namespace}/{entry.name} is kept {where}")
-
-    def _is_taken(self, namespace: str, name: str) -> bool:
-        entries = self._configuration.entries.values()
-        return any((entry.namespace, entry.name) == (namespace, name) for entry in entries)
 
 
 def _names_keys(spec: Mapping[str, Any]) -> bool:

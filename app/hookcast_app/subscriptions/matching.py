@@ -1,10 +1,11 @@
 """Which subscriptions an event goes to. Pure: an index made once from a configuration, and no I/O."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -26,6 +27,8 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 _NO_SIZE = DataSize(0, 0)
 _OVERHEAD = 20
 """Of an evaluation, whatever it looks at: half a microsecond."""
+_SPARE_FILTERS = 256
+"""Compiled filters that an index may have which none of its entries has any more."""
 
 
 class Matchable(Protocol):
@@ -72,6 +75,11 @@ class _Candidate:
     entry: Entry
     filter: Filter | None
 
+    @property
+    def patterns(self) -> Iterable[str]:
+        """The patterns of its event types, each once."""
+        return dict.fromkeys(self.entry.spec.events.types)
+
 
 class Matcher:
     """The index of one configuration; immutable, usable in any thread, lives as long as the configuration.
@@ -82,26 +90,87 @@ class Matcher:
     """
 
     def __init__(self, entries: Iterable[Entry], before: "Matcher | None" = None) -> None:
-        self.by_uid: Mapping[str, Entry] = MappingProxyType({entry.uid: entry for entry in entries})
         self.filters: dict[str, Filter] = {}
         known = before.filters if before else {}
+        by_uid = {entry.uid: entry for entry in entries}
+        self._following = len(by_uid)
         self._every: list[_Candidate] = []
         self._exact: dict[str, list[_Candidate]] = {}
         self._below: dict[str, list[_Candidate]] = {}
-        for position, entry in enumerate(self.by_uid.values()):
-            expression = entry.spec.events.filter
-            if expression is not None and expression not in self.filters:
-                self.filters[expression] = known.get(expression) or compile_filter(expression)
-            self._add(_Candidate(position, entry, self.filters[expression] if expression is not None else None))
+        self._by_uid = {
+            uid: _Candidate(position, entry, self._filter(entry, known))
+            for position, (uid, entry) in enumerate(by_uid.items())
+        }
+        self.by_uid = MappingProxyType(by_uid)
+        self._place(self._by_uid.values(), (), ())
 
-    def _add(self, candidate: _Candidate) -> None:
-        for pattern in dict.fromkeys(candidate.entry.spec.events.types):
-            if pattern == "*":
-                self._every.append(candidate)
-            elif pattern.endswith(".*"):
-                self._below.setdefault(pattern[:-1], []).append(candidate)
-            else:
-                self._exact.setdefault(pattern, []).append(candidate)
+    def changed(self, changes: Mapping[str, Entry | None]) -> "Matcher":
+        """The index with these entries by UID put, or (None) taken away; the same as a new one of all entries.
+
+        Costs what is in the lists of their patterns, and a copy of the outermost dicts. Who was there before keeps its
+        place in the order; others come last.
+        """
+        made = copy(self)
+        made._change(changes)  # noqa: SLF001  of this class
+        return made
+
+    def _change(self, changes: Mapping[str, Entry | None]) -> None:
+        """Of a copy, which still has everything in common with what it is a copy of."""
+        self._exact, self._below, self.filters = self._exact.copy(), self._below.copy(), self.filters.copy()
+        before = [self._by_uid[uid] for uid in changes if uid in self._by_uid]
+        now = [self._candidate(entry) for entry in changes.values() if entry is not None]
+        gone = [uid for uid, entry in changes.items() if entry is None]
+        self._by_uid = _without(self._by_uid.copy(), gone) | {candidate.entry.uid: candidate for candidate in now}
+        by_uid = _without(self.by_uid.copy(), gone) | {candidate.entry.uid: candidate.entry for candidate in now}
+        self.by_uid = MappingProxyType(by_uid)
+        self._place(now, before, changes.keys())
+        if len(self.filters) > len(by_uid) + _SPARE_FILTERS:
+            used = {entry.spec.events.filter for entry in by_uid.values()}
+            self.filters = {text: compiled for text, compiled in self.filters.items() if text in used}
+
+    def _candidate(self, entry: Entry) -> _Candidate:
+        before = self._by_uid.get(entry.uid)
+        if before is not None:
+            return _Candidate(before.position, entry, self._filter(entry, self.filters))
+        self._following += 1
+        return _Candidate(self._following - 1, entry, self._filter(entry, self.filters))
+
+    def _filter(self, entry: Entry, known: Mapping[str, Filter]) -> Filter | None:
+        expression = entry.spec.events.filter
+        if expression is None:
+            return None
+        if expression not in self.filters:
+            self.filters[expression] = known.get(expression) or compile_filter(expression)
+        return self.filters[expression]
+
+    def _place(self, now: Collection[_Candidate], before: Collection[_Candidate], uids: Collection[str]) -> None:
+        """Puts candidates into the lists of their patterns, in place of those of these UIDs, of whom `before` are."""
+        touched = dict.fromkeys(chain.from_iterable(candidate.patterns for candidate in chain(before, now)))
+        lists = {
+            pattern: [candidate for candidate in self._list(pattern) if candidate.entry.uid not in uids]
+            for pattern in touched
+        }
+        for candidate in now:
+            for pattern in candidate.patterns:
+                lists[pattern].append(candidate)
+        for pattern, candidates in lists.items():
+            candidates.sort(key=_position)
+            self._set_list(pattern, candidates)
+
+    def _list(self, pattern: str) -> Sequence[_Candidate]:
+        if pattern == "*":
+            return self._every
+        return self._below.get(pattern[:-1], ()) if pattern.endswith(".*") else self._exact.get(pattern, ())
+
+    def _set_list(self, pattern: str, candidates: list[_Candidate]) -> None:
+        if pattern == "*":
+            self._every = candidates
+            return
+        lists, key = (self._below, pattern[:-1]) if pattern.endswith(".*") else (self._exact, pattern)
+        if candidates:
+            lists[key] = candidates
+        else:
+            lists.pop(key, None)
 
     def candidates(self, type: str) -> list[Entry]:  # noqa: A002  the attribute's name
         """The subscriptions whose event types fit, before their filters; each once, in the order of the entries."""
@@ -137,6 +206,19 @@ class Matcher:
         while dot >= 0:
             yield self._below.get(event_type[: dot + 1])
             dot = event_type.find(".", dot + 1)
+
+
+V = TypeVar("V")
+
+
+def _without(values: dict[str, V], keys: Iterable[str]) -> dict[str, V]:
+    for key in keys:
+        values.pop(key, None)
+    return values
+
+
+def _position(candidate: _Candidate) -> int:
+    return candidate.position
 
 
 class Trial(msgspec.Struct, frozen=True):
