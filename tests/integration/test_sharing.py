@@ -111,7 +111,17 @@ async def test_a_hand_over_waits_for_what_is_under_way(redis: Redis, publish: Pu
 
 @pytest.mark.parametrize(
     ("dispatchers", "lanes", "ours", "expected"),
-    [(1, 30, 30, 0), (2, 30, 30, 15), (2, 30, 16, 0), (2, 30, 17, 2), (2, 6, 4, 1), (2, 3, 2, 0), (3, 1, 1, 0), (2, 0, 0, 0), (4, 1000, 275, 0)],
+    [
+        (1, 30, 30, 0),
+        (2, 30, 30, 15),
+        (2, 30, 16, 0),
+        (2, 30, 17, 2),
+        (2, 6, 4, 1),
+        (2, 3, 2, 0),
+        (3, 1, 1, 0),
+        (2, 0, 0, 0),
+        (4, 1000, 275, 0),
+    ],
 )
 def test_a_share_is_even_but_for_a_tenth(dispatchers: int, lanes: int, ours: int, expected: int) -> None:
     """Small differences move no lanes; a dispatcher that is alone passes nothing on."""

@@ -16,6 +16,7 @@ space and what stands for that key, so that whoever reads a lane knows which del
     failing                 hash: what a lane's dispatcher knows of an endpoint that fails, for the next one
     kept:version            rises with every change by REST to these two
     kept:subscriptions, kept:secrets     hashes: by UID and by name, encrypted
+    kept:changes            hash: by version, token and what was changed, of the last changes
     dispatchers             hash: by token, until when (epoch ms) a dispatcher is believed to be there, and its lanes
     buried                  set: lanes with dead letters
     tasks                   sorted set: ids of tasks that are not done, by when (epoch ms) to look at them
