@@ -256,6 +256,7 @@ async def test_no_hostile_url_is_taken_from_a_manifest(world: World) -> None:
 # Sending
 
 
+@pytest.mark.timeout(240)
 async def test_no_hostile_url_is_tried_or_delivered_to(world: World) -> None:
     """Every attempt is refused as EgressDenied and never made again, also where a URL was saved that must not be."""
     by_rest = {await world.created(f"row-{number}", row.url): row for number, row in enumerate(accepted(world.table))}
@@ -279,7 +280,7 @@ async def test_no_hostile_url_is_tried_or_delivered_to(world: World) -> None:
         shown[:] = (await world.call("GET", f"/deliveries?event={event['id']}")).json()["items"]
         return Counter(one["status"] for one in shown) == {"dead": len(table)}
 
-    await eventually(all_dead)
+    await eventually(all_dead, 60)
     for one in shown:
         assert (one["reason"], one["attemptsMade"]) == (Reason.EGRESS_DENIED, 1), table[one["subscription"]]
     assert {one["subscription"] for one in shown} == table.keys()
@@ -329,7 +330,7 @@ async def test_no_redirect_to_what_is_hostile_is_followed(world: World) -> None:
         shown[:] = [one for one in items if one["subscription"] in uids]
         return Counter(one["status"] for one in shown) == {"dead": len(uids)}
 
-    await eventually(all_dead)
+    await eventually(all_dead, 60)
     assert {one["reason"] for one in shown} == {Reason.ATTEMPTS_EXHAUSTED}
     redirected = [request for request in world.good.requests if request.path.startswith("/redirect/")]
     assert len(redirected) == 2 * len(REDIRECTS)

@@ -81,7 +81,7 @@ async def subscribe_to_all(run: Run, authority: Authority, secured: Endpoint) ->
         await run.subscribe("mutual", str(secured.url()), "hmac", endpoint=bearer | {"tls": tls}),
         await run.subscribe("no-tls", url.replace("http", "https"), "hmac", endpoint=bearer | {"tls": tls}),
         await run.subscribe("no-trust", str(secured.url()), endpoint=bearer),
-        await run.subscribe("denied", "https://localhost.invalid/", endpoint=bearer),
+        await run.subscribe("denied", f"https://localhost:{free_port()}/", endpoint=bearer),
     ]
     return uids
 
@@ -100,7 +100,7 @@ async def send_to_all(run: Run) -> list[str]:
         shown[:] = (await run.done("GET", f"/deliveries?event={event['id']}"))["items"]
         return {one["status"] for one in shown} == {"delivered", "dead"}
 
-    await eventually(ended)
+    await eventually(ended, 60)
     return [one["id"] for one in shown]
 
 
@@ -216,7 +216,7 @@ async def lose_redis(run: Run) -> None:
     assert answer.status_code == 503
     await run.call("GET", "/api/v1/deliveries")
     await run.redis.start()
-    await run.server.ready()
+    await run.server.ready(60)
 
 
 async def read_everything(run: Run, deliveries: Iterable[str]) -> None:

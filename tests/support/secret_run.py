@@ -171,7 +171,7 @@ async def running_with_secrets(tmp_path: Path, receiver: Receiver) -> AsyncItera
     try:
         with serving(tmp_path, **settings) as server:
             server.start()
-            await server.ready()
+            await server.ready(60)
             headers = {"X-API-Key": found["the API key"]}
             async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=20) as client:
                 yield Run(server, redis, receiver, client, found)
