@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hookcast_core.names import shown_name
+
 VARIABLES = frozenset({"type", "source", "subject", "time", "data"})
 MACROS = frozenset({"all", "exists", "exists_one", "filter"})
 FUNCTIONS = frozenset({"has", "size", "string", "int", "uint", "double", "timestamp", "duration"})
@@ -189,7 +191,7 @@ class _Checker:
         if following == "(":
             self._call(index, token, after_dot=after_dot)
         elif following == "{":
-            raise Refusal(token.at, f"{token.text} is no type; messages cannot be made here")
+            raise Refusal(token.at, f"{shown_name(token.text)} is no type; messages cannot be made here")
         elif not after_dot:
             self._variable(index, token)
 
@@ -202,7 +204,8 @@ class _Checker:
                 raise Refusal(token.at, "map is not available; test the items with exists(item, …) or all(item, …)")
             kind = "method" if after_dot else "function"
             known = METHODS | MACROS if after_dot else FUNCTIONS
-            raise Refusal(token.at, f"there is no {kind} {token.text}; use one of {', '.join(sorted(known))}")
+            name = shown_name(token.text)
+            raise Refusal(token.at, f"there is no {kind} {name}; use one of {', '.join(sorted(known))}")
         elif token.text == "matches":
             self._matches(index)
 
@@ -247,12 +250,13 @@ def check_references(references: Mapping[str, Iterable[str]], tokens: Iterable[T
     known = {token.text for token in tokens if token.kind == "name"}
     for name in (*references["variables"], *references["functions"]):
         if name.isidentifier() and name not in known:
-            raise Refusal((1, 1), f"{name} cannot be used here")
+            raise Refusal((1, 1), f"{shown_name(name)} cannot be used here")
 
 
 def _unknown_variable(name: str, following: str) -> str:
     if name in _INSTEAD:
         return f"{name} is not CEL; write {_INSTEAD[name]}"
+    name = shown_name(name)
     if following == ".":
         return f"there is no variable {name}; an event's own fields are below data: data.{name}"
     return f"there is no variable {name}; use type, source, subject, time, data, or put quotes around a text"

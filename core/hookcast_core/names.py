@@ -16,6 +16,8 @@ REFUSED_HEADERS = frozenset(
 """Headers that frame a request or that Hookcast sets itself."""
 MAX_HEADER_VALUE = 4_096
 """Characters."""
+MAX_SHOWN = 20
+"""Characters of a name that a message repeats whole: 128 random bits are longer, in base64 too."""
 REFUSED_PREFIXES = ("content-", "proxy-", "webhook-", "x-hookcast-")
 
 
@@ -62,3 +64,8 @@ def check_header_value(value: str) -> str:
     if value != value.strip(" \xa0"):
         raise ValueError("the value of a header neither begins nor ends with a space")
     return value
+
+
+def shown_name(name: str) -> str:
+    """For a message: a short name whole, and of a long one the beginning: it may be a secret at the wrong place."""
+    return name if len(name) <= MAX_SHOWN else f"{name[:8]}…"

@@ -20,7 +20,7 @@ from hookcast_core.configuration import ClientCertificate, Entry, SigningKey, So
 from hookcast_core.egress import EgressPolicy, parse_url
 from hookcast_core.errors import EgressDenied, HookcastError, InvalidInput, Reason
 from hookcast_core.filters import compile_filter
-from hookcast_core.names import check_header_value
+from hookcast_core.names import check_header_value, shown_name
 from hookcast_core.signing import parse_secret
 from hookcast_core.source import Scheme, VerificationSecretRef, WebhookSource
 from hookcast_core.subscription import Endpoint, Header, SecretKeyRef, Subscription, epoch_ms
@@ -129,7 +129,8 @@ class _Secrets:
         if data is None:
             raise InvalidInput(Reason.SECRET_NOT_FOUND, self.prefix + field, f"there is no Secret {name}")
         if key not in data:
-            raise InvalidInput(Reason.SECRET_KEY_NOT_FOUND, self.prefix + field, f"the Secret {name} has no key {key}")
+            detail = f"the Secret {name} has no key {shown_name(key)}"
+            raise InvalidInput(Reason.SECRET_KEY_NOT_FOUND, self.prefix + field, detail)
         try:
             # A line break at the end comes from editors and shells, and is no part of any of these values.
             return data[key].decode().removesuffix("\n").removesuffix("\r")

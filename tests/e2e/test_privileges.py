@@ -1,9 +1,7 @@
 """What each part may do, and no more: towards the API server, the network, its own file system, and eavesdroppers."""
 
 import base64
-import binascii
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +12,7 @@ from hookcast_core.document import MAX_BYTES
 from hookcast_core.errors import InvalidInput
 from hookcast_core.sealing import Sealer
 from tests.e2e.cluster import ROOT, TAG, Cluster, Object, Receiver, Release, until
+from tests.support.secrecy import shows, unpacked
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -286,33 +285,6 @@ def opened(content: bytes, sealer: Sealer) -> bytes:
         with suppress(InvalidInput):
             found += sealer.open(token, MAX_BYTES)[0]
     return found
-
-
-def shows(content: bytes, key: str) -> bool:
-    """Whether a signing key is in it: as its text, or as its bytes."""
-    bare = key.removeprefix("whsec_")
-    return bare.encode() in content or base64.b64decode(bare) in content
-
-
-def unpacked(content: bytes) -> Iterator[bytes]:
-    """It, what is base64 in it, and whatever of these can be decompressed."""
-    parts = [content, *map(from_base64, re.findall(rb"[A-Za-z0-9+/_-]{16,}={0,2}", content))]
-    for part in parts:
-        yield part
-        for magic in (b"\x1f\x8b", b"\x78\x01", b"\x78\x9c", b"\x78\xda"):
-            for found in re.finditer(re.escape(magic), part):
-                try:
-                    yield zlib.decompressobj(wbits=47).decompress(part[found.start() :])
-                except zlib.error:
-                    continue
-
-
-def from_base64(text: bytes) -> bytes:
-    usual = text.replace(b"-", b"+").replace(b"_", b"/").rstrip(b"=")
-    try:
-        return base64.b64decode(usual + b"=" * (-len(usual) % 4))
-    except binascii.Error:
-        return b""
 
 
 def stored_configuration(cluster: Cluster, release: Release) -> Iterator[bytes]:

@@ -13,19 +13,20 @@ from hookcast_app.redis.binary import find_binary
 
 
 class DurableRedis:
-    """Append-only file, synced before each answer; `url` stays the same over its lives."""
+    """Append-only file, synced before each answer; `url` stays the same over its lives, and has the password."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path, *options: str, password: str = "") -> None:
+        self.directory = directory
         directory.mkdir()
-        self.url = f"unix://{directory / 'redis.sock'}"
+        self.url = f"unix://{f':{password}@' if password else ''}{directory / 'redis.sock'}"
+        self._options = [*options, *(("--requirepass", password) if password else ())]
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
         """Starts it and waits until it has read its file."""
-        options = ["--port", "0", "--unixsocket", str(self._directory / "redis.sock"), "--dir", str(self._directory)]
+        options = ["--port", "0", "--unixsocket", str(self.directory / "redis.sock"), "--dir", str(self.directory)]
         options += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
-        self._launch(options)
+        self._launch([*options, *self._options])
         async with asyncio.timeout(60), Redis.from_url(self.url) as redis:
             while True:
                 try:

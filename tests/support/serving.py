@@ -34,6 +34,7 @@ class Serving:
     def __init__(self, directory: Path, **settings: str) -> None:
         self.data_dir = directory / "data"
         self.log = directory / "server.log"
+        self.said = directory / "server.out"
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._settings = {
@@ -61,8 +62,9 @@ class Serving:
     def start(self) -> None:
         """Starts the server; does not wait for it."""
         environment = {f"HOOKCAST_{name}": value for name, value in self._settings.items()}
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen([COMMAND, "serve"], env={**os.environ, **environment}, stderr=log)
+        with self.log.open("ab") as log, self.said.open("ab") as said:
+            given = {**os.environ, **environment}
+            self._process = subprocess.Popen([COMMAND, "serve"], env=given, stdout=said, stderr=log)
 
     async def ready(self, within: float = 30.0) -> None:
         """Waits until the server is ready."""

@@ -172,9 +172,28 @@ async def test_the_template_is_told_and_counted_instead_of_the_path(path: str, t
 
 async def test_a_long_path_is_cut() -> None:
     """A log line stays a line."""
-    answer = await ask(CorrelationMiddleware(FastAPI()), "/" + "x" * 10_000)
+    answer = await ask(CorrelationMiddleware(FastAPI()), "/x" * 10_000)
 
     assert len(answer.logs[0]["path"]) == 256
+
+
+@pytest.mark.parametrize(
+    ("path", "logged"),
+    [
+        ("/api/v2/events", "/api/v2/events"),
+        ("/wp-login.php", "/wp-login.php"),
+        ("/api/v1/deliveries/some/Tok3n_of-somebody", "/api/v1/deliveries/some/…"),
+        ("/api/v1/0123456789abcdef01234567", "/api/v1/…"),
+        ("/é/a b", "/…/…"),
+        ("/", "/"),
+        ("", ""),
+    ],
+)
+async def test_of_a_path_that_no_route_took_words_alone_are_logged(path: str, logged: str) -> None:
+    """Whoever asks for the wrong thing may have put a key there."""
+    answer = await ask(CorrelationMiddleware(FastAPI()), path)
+
+    assert answer.logs[0]["path"] == logged
 
 
 async def test_an_unexpected_error_is_answered_logged_once_and_goes_no_further() -> None:

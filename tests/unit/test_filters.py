@@ -121,6 +121,7 @@ def test_an_evaluation_error_says_why(expression: str, message: str) -> None:
         ("event.amount > 3", "1:1: there is no variable event; an event's own fields are below data: data.event"),
         ("item == 1 || data.l.all(item, item)", "1:1: there is no variable item"),
         ("data.l.all(item, item) || item", "1:27: there is no variable item"),
+        ("Tok3n_of_somebody_who_errs == 1", "1:1: there is no variable Tok3n_of…; use"),
         ("now() > time", "1:1: there is no function now; use one of double"),
         ("data.name.lower() == 'x'", "1:11: there is no method lower; use one of all"),
         ("data.has(x)", "1:6: there is no method has"),

@@ -1,6 +1,8 @@
 """What becomes of a delivery after one attempt: the table of outcomes."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hookcast_app.delivery.outcome import Dead, Delivered, Later, after_attempt
 from hookcast_app.outgoing import Answer, AttemptFailed
@@ -68,3 +70,27 @@ def test_the_schedule_runs_out() -> None:
     """After the first attempt and one for each wait of the schedule it is dead."""
     assert outcome(answer(500), made=2) == Later(Reason.BAD_STATUS, 5_000)
     assert outcome(answer(500), made=3) == Dead(Reason.ATTEMPTS_EXHAUSTED)
+
+
+@given(
+    st.lists(st.integers(0, 604_800_000), max_size=32),
+    st.sampled_from([None, "0", "7", "3600", "86400", "999999999", "Tue, 14 Nov 2023 23:13:20 GMT", "soon"]),
+    st.floats(min_value=0, max_value=1, exclude_max=True),
+)
+def test_a_delivery_that_always_fails_is_attempted_once_and_once_for_each_wait(
+    schedule: list[int], retry_after: str | None, random: float
+) -> None:
+    """Whatever the endpoint wishes: its wish makes a wait longer, up to a day, and never adds or takes an attempt."""
+    made, retry = 1, Retry(schedule=tuple(schedule))
+    delays = []
+    while isinstance(found := after_attempt(made, answer(503, retry_after), retry, NOW, lambda: random), Later):
+        delays.append(found.delay_ms)
+        made += 1
+
+    assert found == Dead(Reason.ATTEMPTS_EXHAUSTED)
+    assert made == 1 + len(schedule)
+    wish = {None: 0, "0": 0, "7": 7_000, "3600": 3_600_000, "soon": 0}.get(retry_after, 86_400_000)
+    wish = 3_600_000 if retry_after and retry_after.startswith("Tue") else wish
+    for wait, delay in zip(schedule, delays, strict=True):
+        assert wish <= delay <= max(wish, wait * 1.2 + 1)
+        assert delay >= wait * 0.8 - 1

@@ -1,8 +1,12 @@
 """The request of one attempt, byte for byte."""
 
+import html
+import json
+import re
 import time
 from base64 import b64encode
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 from pydantic import SecretStr
@@ -136,6 +140,7 @@ def test_what_is_signed_is_what_is_sent(form: str) -> None:
 
 
 BASIC = b64encode("shop:päss-wörd".encode()).decode()
+ODD = 'top/"secret" <&é+ value'
 CAPABILITY = "https://hooks.example/services/T012/B345?key=abc/def"
 
 
@@ -152,6 +157,14 @@ def secret_url(url: str) -> Entry:
         (entry(headers=(("Authorization", "Bearer top-secret"),)), "Bearer top-secret", "#"),
         (entry(headers=(("Authorization", "Bearer top-secret"),)), 'got "top-secret"', 'got "#"'),
         (entry(headers=(("Authorization", "Bearer top/secret"),)), '{"got":"top\\/secret"}', '{"got":"#"}'),
+        (entry(headers=(("X-Key", ODD),)), json.dumps({"got": ODD}), '{"got": "#"}'),
+        (entry(headers=(("X-Key", ODD),)), json.dumps({"got": ODD}, ensure_ascii=False), '{"got": "#"}'),
+        (entry(headers=(("X-Key", ODD),)), json.dumps(ODD).replace("/", "\\/"), '"#"'),
+        (entry(headers=(("X-Key", ODD),)), json.dumps(ODD).replace("<", "\\u003c").replace("&", "\\u0026"), '"#"'),
+        (entry(headers=(("X-Key", ODD),)), f"{html.escape(ODD)}<br>{html.escape(ODD, quote=False)}", "#<br>#"),
+        (entry(headers=(("X-Key", ODD),)), html.escape(ODD).replace("&quot;", "&#34;"), "#"),
+        (entry(headers=(("X-Key", ODD),)), f"?a={quote(ODD, safe='')}&b={quote_plus(ODD)}", "?a=#&b=#"),
+        (entry(headers=(("X-Key", ODD),)), re.sub("%..", lambda escape: escape[0].lower(), quote(ODD)), "#"),
         (entry(headers=(("Authorization", f"Basic {BASIC}"),)), f"{BASIC}: shop:päss-wörd, päss-wörd", "#: #, #"),
         (entry(headers=(("Authorization", "Basic no-base-64!"),)), "no-base-64!", "#"),
         (entry(headers=(("X-Key", "päss-wörd"),)), "päss-wörd".encode("latin-1"), "#"),

@@ -3,12 +3,15 @@
 Follows Standard Webhooks, "Webhook Scheme": headers webhook-id, webhook-timestamp, webhook-signature over exact bytes.
 """
 
+import html
+import json
 import re
 from base64 import b32encode, b64decode
 from binascii import Error as Base64Error
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
+from urllib.parse import quote, quote_plus
 
 from hookcast_app.events import Stored, data_of
 from hookcast_core.configuration import Entry
@@ -20,6 +23,8 @@ KEPT_BYTES = 1_024
 """Of an answer's body."""
 _SHORTEST_SECRET = 8
 _HIDDEN = re.compile(b"\xff+")
+_ESCAPE = re.compile("%[0-9A-F]{2}")
+_HTML_IN_JSON = {ord(character): f"\\u{ord(character):04x}" for character in "<>&"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +105,23 @@ def _pair(credentials: str) -> str:
 
 
 def _spellings(secrets: Iterator[str]) -> tuple[bytes, ...]:
-    """Each in the encodings that a receiver may use, also as JSON with escaped slashes; the longest first."""
+    """Each in the encodings that a receiver may use, and as it may be escaped; the longest first."""
     long_enough = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
-    texts = long_enough | {secret.replace("/", "\\/") for secret in long_enough}
+    texts = {spelling for secret in long_enough for spelling in _escaped(secret)}
     found = {text.encode() for text in texts} | {text.encode("latin-1", "replace") for text in texts}
     return tuple(sorted(found, key=len, reverse=True))
+
+
+def _escaped(text: str) -> Iterator[str]:
+    """As it is, and as receivers write it into JSON (some escape slashes, some what is HTML's), HTML and URLs."""
+    yield text
+    for written in (json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]):
+        yield from (written, written.replace("/", "\\/"), written.translate(_HTML_IN_JSON))
+    in_html = html.escape(text)
+    yield from (in_html, html.escape(text, quote=False))
+    yield in_html.replace("&quot;", "&#34;").replace("&#x27;", "&#39;")
+    for encoded in (quote(text, safe=""), quote(text), quote_plus(text)):
+        yield from (encoded, _ESCAPE.sub(lambda match: match[0].lower(), encoded))
 
 
 def message_id(uid: str, event: Stored) -> str:

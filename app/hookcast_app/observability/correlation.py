@@ -25,6 +25,7 @@ ROUTE_KEY = "hookcast.route"
 """Where a raw ASGI handler says its route's template, in its scope."""
 MAX_LOGGED_PATH = 256
 
+_PLAIN_SEGMENT = re.compile(r"[a-z0-9][a-z0-9.-]{0,19}")
 _SAFE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _NO_ANSWER = 499
 """The status told for a client that left before the answer (nginx's number)."""
@@ -48,6 +49,15 @@ def route_of(scope: Scope) -> str | None:
     context = scope.get("fastapi", {}).get("effective_route_context")
     path = getattr(context, "path_format", None) or getattr(scope.get("route"), "path", None)
     return None if path is None else str(path)
+
+
+def logged_path(path: str) -> str:
+    """A path that no route took, for the log: what looks like a word in it stays, `…` stands for all else.
+
+    Whoever asks for the wrong thing may have put a key or a token there.
+    """
+    segments = path[:MAX_LOGGED_PATH].split("/")
+    return "/".join(segment if not segment or _PLAIN_SEGMENT.fullmatch(segment) else "…" for segment in segments)
 
 
 class CorrelationMiddleware:
@@ -106,7 +116,7 @@ class CorrelationMiddleware:
     async def _answer(self, exchange: "_Exchange", error: Exception, receive: Receive) -> None:
         problem = problem_for(error, exchange.current)
         if problem.status == _SERVER_ERROR:
-            _log.error("request failed", path=exchange.scope["path"][:MAX_LOGGED_PATH], exc_info=error)
+            _log.error("request failed", path=logged_path(exchange.scope["path"]), exc_info=error)
         if exchange.status is None:
             await problem_response(problem)(exchange.scope, receive, exchange.send)
 
@@ -125,7 +135,7 @@ class CorrelationMiddleware:
             level,
             "request",
             method=request.method,
-            path=request.route or request.path[:MAX_LOGGED_PATH],
+            path=request.route or logged_path(request.path),
             status=request.status,
             ms=round(request.seconds * 1000, 2),
         )
