@@ -13,11 +13,14 @@ from hookcast_app.delivery.backlog import Backlog
 from hookcast_app.delivery.disabling import Disabling, Report
 from hookcast_app.delivery.dispatcher import Dispatcher
 from hookcast_app.delivery.history import History
+from hookcast_app.delivery.janitor import Janitor
 from hookcast_app.delivery.outcome import Dead, Delivered, Later
+from hookcast_app.delivery.retention import Retention
 from hookcast_app.delivery.signals import Signals
 from hookcast_app.delivery.store import LaneStore
 from hookcast_app.delivery.targets import Targets
 from hookcast_app.delivery.wellbeing import Changes, EndpointsWellbeing, Stopped
+from hookcast_app.events import Remembered
 from hookcast_app.observability import Metrics
 from hookcast_app.outgoing import HttpClient
 from hookcast_app.redis import Keys
@@ -76,7 +79,26 @@ class Dispatching:
             "Subscriptions whose circuit breaker is open, of those leased by this process.",
             lambda: self._dispatcher.breakers_open,
         )
+        self._janitor = self._open_janitor(redis, keys, settings)
         metrics.sampled("counter", "deliveries_dropped", "Results dropped, by why.", "why", self._dispatcher.dropped)
+
+    def _open_janitor(self, redis: Redis, keys: Keys, settings: Settings) -> Janitor:
+        kept = settings.retention_seconds
+        retention = Retention(redis, keys, most_bytes=settings.retention_bytes, retention_seconds=kept)
+        remembered = Remembered(redis, keys, seconds=settings.dedup_seconds, most_bytes=settings.dedup_bytes)
+        gauge = self._metrics.gauge
+        gauge("events_kept_bytes", "Memory of the events that are listed, about.", lambda: retention.spanned)
+        gauge(
+            "events_kept_seconds",
+            "Age of the oldest event that is listed.",
+            lambda: max(self._clock() - retention.oldest_ms, 0) / 1000 if retention.oldest_ms else 0,
+        )
+        gauge(
+            "dedup_window_seconds",
+            "For how long the ids that publishers gave are remembered.",
+            lambda: remembered.window_seconds,
+        )
+        return Janitor(retention, remembered)
 
     async def run(self) -> None:
         """Works until cancelled, or until a task of it dies."""
@@ -84,6 +106,7 @@ class Dispatching:
             tasks.create_task(self._dispatcher.run(), name="dispatcher")
             tasks.create_task(self._signals.run(), name="dispatcher signals")
             tasks.create_task(self._backlog.run(), name="backlog")
+            tasks.create_task(self._janitor.run(), name="janitor")
 
     async def drain(self, seconds: float) -> None:
         """Lets attempts in flight end and gives the lanes back."""

@@ -57,13 +57,12 @@ class EventStore:
         """
         lanes = list(dict.fromkeys(uid for publication in batch for uid in publication.lanes))
         numbers = {uid: number for number, uid in enumerate(lanes, 1)}
-        keys = [self._keys.ring, self._keys.hungry, self._keys.events, self._keys.mark]
+        keys = [self._keys.ring, self._keys.hungry, self._keys.events, self._keys.mark, self._keys.stored]
+        keys += [self._keys.remembered, self._keys.remembered_order]
         keys += [self._keys.lane(uid, "waiting") for uid in lanes]
         args: list[str | bytes | int] = [len(lanes), len(batch), *self._limits, self._keys.wake, *lanes]
         for publication in batch:
             keys.append(self._keys.event(publication.reference))
-            if publication.given is not None:
-                keys.append(self._keys.dedup(publication.reference))
             args += (publication.reference, publication.given or b"", publication.record, publication.body)
             args += (len(publication.lanes), *(numbers[uid] for uid in publication.lanes), len(publication.channels))
             if publication.channels:
