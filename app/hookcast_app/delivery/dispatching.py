@@ -14,11 +14,12 @@ from hookcast_app.delivery.disabling import Disabling, Report
 from hookcast_app.delivery.dispatcher import Dispatcher
 from hookcast_app.delivery.history import History
 from hookcast_app.delivery.janitor import Janitor
+from hookcast_app.delivery.leftovers import Leftovers
 from hookcast_app.delivery.outcome import Dead, Delivered, Later
 from hookcast_app.delivery.retention import Retention
 from hookcast_app.delivery.signals import Signals
 from hookcast_app.delivery.store import LaneStore
-from hookcast_app.delivery.targets import Targets
+from hookcast_app.delivery.targets import Disposition, Targets
 from hookcast_app.delivery.wellbeing import Changes, EndpointsWellbeing, Stopped
 from hookcast_app.events import Remembered
 from hookcast_app.observability import Metrics
@@ -79,13 +80,20 @@ class Dispatching:
             "Subscriptions whose circuit breaker is open, of those leased by this process.",
             lambda: self._dispatcher.breakers_open,
         )
-        self._janitor = self._open_janitor(redis, keys, settings)
+        self._janitor = self._open_janitor(redis, keys, settings, targets)
         metrics.sampled("counter", "deliveries_dropped", "Results dropped, by why.", "why", self._dispatcher.dropped)
 
-    def _open_janitor(self, redis: Redis, keys: Keys, settings: Settings) -> Janitor:
+    def _open_janitor(self, redis: Redis, keys: Keys, settings: Settings, targets: Targets) -> Janitor:
         kept = settings.retention_seconds
         retention = Retention(redis, keys, most_bytes=settings.retention_bytes, retention_seconds=kept)
         remembered = Remembered(redis, keys, seconds=settings.dedup_seconds, most_bytes=settings.dedup_bytes)
+        leftovers = Leftovers(
+            redis,
+            keys,
+            lambda uid: targets.disposition(uid) is Disposition.DISCARD,
+            retention_seconds=kept,
+            dead_letter_retention_seconds=settings.dead_letter_retention_seconds,
+        )
         gauge = self._metrics.gauge
         gauge("events_kept_bytes", "Memory of the events that are listed, about.", lambda: retention.spanned)
         gauge(
@@ -98,7 +106,7 @@ class Dispatching:
             "For how long the ids that publishers gave are remembered.",
             lambda: remembered.window_seconds,
         )
-        return Janitor(retention, remembered)
+        return Janitor(retention, remembered, leftovers)
 
     async def run(self) -> None:
         """Works until cancelled, or until a task of it dies."""
