@@ -13,20 +13,24 @@ local length = redis.call('XLEN', order)
 local excess = most > 0 and length - most or 0
 local entries = redis.call('XRANGE', order, '-', '+', 'COUNT', limit + 1)
 
-local forgotten = 0
+local refs = {}
 for number = 1, math.min(#entries, limit) do
   local value = entries[number][2][2]
   if number > excess and struct.unpack('>I4', value) + dedup >= now then
     break
   end
-  local at_second, ref = string.sub(value, 1, 4), string.sub(value, 5)
-  -- An id that was too old already may have been given, and remembered, again.
-  if string.sub(redis.call('HGET', known_ids, ref) or '', 1, 4) == at_second then
-    redis.call('HDEL', known_ids, ref)
-  end
-  forgotten = number
+  refs[number] = string.sub(value, 5)
 end
+local forgotten, gone = #refs, {}
 if forgotten > 0 then
+  local found = redis.call('HMGET', known_ids, unpack(refs))
+  for number, ref in ipairs(refs) do
+    -- An id that was too old already may have been given, and remembered, again.
+    if found[number] and string.sub(found[number], 1, 4) == string.sub(entries[number][2][2], 1, 4) then
+      gone[#gone + 1] = ref
+    end
+  end
+  redis.call('HDEL', known_ids, '', unpack(gone))
   redis.call('XTRIM', order, 'MAXLEN', length - forgotten)
 end
 local oldest = entries[forgotten + 1]
