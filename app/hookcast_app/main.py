@@ -180,7 +180,7 @@ class Application:
             on_latency=self.metrics.redis_latency,
             on_mark=self._follow_mark if partition == partitions.home else lambda _is_marked: None,
         )
-        self._watches.add(watch)
+        self._watches.each.append(watch)
         self._start("redis watch", watch.run())
 
     async def _watch_others(self, partitions: Partitions) -> None:

@@ -24,6 +24,7 @@ SCOPES = ("events:write", "subscriptions:write", "read", "realtime:publish", "ad
 MIN_KEY_CHARACTERS = 16
 TEN_YEARS = 315_360_000
 """Seconds. Redis refuses times beyond its own range, and in the middle of a script."""
+ONE_TEBIBYTE = 1_099_511_627_776
 # Scheme, host (a name or an IPv6 address) and port, as RFC 6454 writes an origin; one slash behind it does no harm.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?/?", re.IGNORECASE | re.ASCII)
 
@@ -192,8 +193,15 @@ class Settings(BaseSettings):
     """A single event's body; a batch may have 16 times that."""
     dedup_seconds: int = Field(default=86_400, ge=1, le=TEN_YEARS)
     """How long the ids that publishers gave are remembered."""
+    dedup_bytes: int = Field(default=67_108_864, ge=0, le=ONE_TEBIBYTE)
+    """About the memory that these ids may take in Redis (64 MiB: half a million of them); beyond it the oldest are
+    forgotten sooner. 0 is no bound."""
     retention_seconds: int = Field(default=259_200, ge=1, le=TEN_YEARS)
     """How long settled events and their attempts are kept (72 h)."""
+    retention_bytes: int = Field(default=134_217_728, ge=0, le=ONE_TEBIBYTE)
+    """About the memory that accepted events and their attempts may take in Redis; beyond it the oldest that have ended
+    are deleted sooner. What waits, and dead letters, stay. 128 MiB is less than half of what the chart's own Redis has,
+    so that there is room for what waits; with a larger Redis set it higher. 0 is no bound."""
     dead_letter_retention_seconds: int = Field(default=2_592_000, ge=1, le=TEN_YEARS)
     """How long events with dead letters are kept (30 d)."""
     deletion_grace_seconds: int = Field(default=600, ge=0, le=TEN_YEARS)

@@ -58,7 +58,7 @@ async def test_the_same_again_is_a_duplicate_and_stores_nothing(store: EventStor
     assert await store.publish([publication("a", "u1", given=other)]) == [REUSED]
 
     assert await lane(redis, "u1") == ["a"]
-    assert 0 < await redis.ttl(KEYS.dedup("a")) <= 50
+    assert await redis.hkeys(KEYS.remembered) == [b"a"]
 
 
 async def test_duplicates_within_a_batch_are_found(store: EventStore, redis: Redis) -> None:
@@ -76,7 +76,7 @@ async def test_duplicates_within_a_batch_are_found(store: EventStore, redis: Red
 async def test_an_id_is_known_as_long_as_its_event_is_kept(store: EventStore, redis: Redis) -> None:
     """After the dedup window a repetition of an event that still waits must not overwrite it."""
     await store.publish([publication("a", "u1", given=b"1" * 16)])
-    await redis.delete(KEYS.dedup("a"))
+    await redis.delete(KEYS.remembered)
 
     assert await store.publish([publication("a", "u1", given=b"1" * 16)]) == [1]
     assert await lane(redis, "u1") == ["a"]
@@ -124,12 +124,22 @@ async def test_a_dispatcher_is_woken_only_when_nobody_reads_the_lane(store: Even
 
 @pytest.mark.parametrize(
     "key",
-    [KEYS.ring, KEYS.hungry, KEYS.events, KEYS.lane("u1", "waiting"), KEYS.dedup("a"), KEYS.event("a")],
+    [
+        KEYS.ring,
+        KEYS.hungry,
+        KEYS.events,
+        KEYS.stored,
+        KEYS.remembered,
+        KEYS.remembered_order,
+        KEYS.lane("u1", "waiting"),
+        KEYS.event("a"),
+    ],
 )
 async def test_a_key_of_a_wrong_type_leaves_nothing_half_written(store: EventStore, redis: Redis, key: str) -> None:
     """Everything is read before anything is written, so a spoilt key fails the whole batch."""
     # A stream is wrong everywhere but where streams belong; there a list is.
-    await (redis.rpush(key, "x") if key in {KEYS.events, KEYS.lane("u1", "waiting")} else redis.xadd(key, {"x": "y"}))
+    streams = {KEYS.events, KEYS.remembered_order, KEYS.lane("u1", "waiting")}
+    await (redis.rpush(key, "x") if key in streams else redis.xadd(key, {"x": "y"}))
 
     with pytest.raises(RedisError):
         await store.publish([publication("b", "u1"), publication("a", "u1", given=b"1" * 16)])

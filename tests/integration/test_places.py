@@ -15,6 +15,7 @@ from hookcast_app.delivery.checker import check
 from hookcast_app.delivery.history import History
 from hookcast_app.delivery.models import Attempt, Place, Record
 from hookcast_app.delivery.moves import Moves, again, purge
+from hookcast_app.delivery.retention import Retention
 from hookcast_app.delivery.store import FAR, Result, ScriptOutcome, Turn
 from hookcast_app.redis import create_redis
 from tests.support.lanes import KEYS, lane_store, publisher
@@ -32,7 +33,7 @@ PLACES: dict[str, Place] = {
 
 
 class Deliveries(RuleBasedStateMachine):
-    """Publishers, two dispatchers that take over from each other, and users who retry, cancel and purge."""
+    """Publishers, two dispatchers that take over from each other, users who retry, cancel and purge, a janitor."""
 
     url = ""
 
@@ -47,6 +48,7 @@ class Deliveries(RuleBasedStateMachine):
         self.history = History(partitions(self.redis))
         self.moves = Moves(retention_seconds=100, dead_letter_retention_seconds=1_000)
         self.published = 0
+        self.was_short_of_room = False
         self.unsettled: list[tuple[int, str, bytes, str]] = []
 
     def teardown(self) -> None:
@@ -99,11 +101,23 @@ class Deliveries(RuleBasedStateMachine):
             elif what == "again" and found.state.value and place is not Place.WAITING:
                 self.do(self.moves.move(self.home, [again(found)]))
 
+    @rule(most_bytes=st.sampled_from([1, 2_000]))
+    def make_room(self, most_bytes: int) -> None:
+        self.was_short_of_room = True
+        self.do(Retention(self.redis, KEYS, most_bytes=most_bytes, retention_seconds=100).make_room())
+        assert self.do(self.redis.xlen(KEYS.events)) <= 1 + most_bytes // 450
+
     @invariant()
     def each_is_in_one_place(self) -> None:
         report = self.do(check(self.redis, KEYS))
         assert report.violations == []
-        assert report.events == self.published
+        assert report.events == self.published or (self.was_short_of_room and report.events < self.published)
+
+    @invariant()
+    def no_dead_letter_lost_its_event(self) -> None:
+        for uid in LANES:
+            for _, fields in cast("Any", self.do(self.redis.xrange(KEYS.lane(uid, "dead")))):
+                assert self.do(self.redis.exists(KEYS.event(fields[b"e"].decode())))
 
 
 @pytest.fixture

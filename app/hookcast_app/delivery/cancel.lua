@@ -18,7 +18,8 @@ end
 local at = redis.call('XADD', KEYS[4], '*', 'e', reference)
 redis.call('HSET', event, field, record .. '\n' .. at)
 if redis.call('HINCRBY', event, 'n', -1) <= 0 then
-  local dead = tonumber(redis.call('HGET', event, 'x') or 0) > 0
-  redis.call('EXPIRE', event, tonumber(dead and ARGV[6] or ARGV[5]))
+  local found = redis.call('HMGET', event, 'x', 'o')
+  local kept = found[2] and math.min(3600, tonumber(ARGV[5])) or ARGV[5] -- as in move.lua
+  redis.call('EXPIRE', event, tonumber(found[1] or 0) > 0 and ARGV[6] or kept)
 end
 return 1

@@ -14,14 +14,17 @@ from hookcast_app.delivery.disabling import Disabling, Report
 from hookcast_app.delivery.dispatcher import Dispatcher
 from hookcast_app.delivery.gates import Gates
 from hookcast_app.delivery.history import History
+from hookcast_app.delivery.janitor import Janitor
+from hookcast_app.delivery.leftovers import Leftovers
 from hookcast_app.delivery.outcome import Dead, Delivered, Later
+from hookcast_app.delivery.retention import Retention
 from hookcast_app.delivery.sharing import Part
 from hookcast_app.delivery.signals import Signals
 from hookcast_app.delivery.store import DisabledStore, LaneStore
-from hookcast_app.delivery.targets import Targets
+from hookcast_app.delivery.targets import Disposition, Targets
 from hookcast_app.delivery.turns import ALL_READY_BYTES
 from hookcast_app.delivery.wellbeing import Changes, EndpointsWellbeing, Stopped
-from hookcast_app.events import Relay
+from hookcast_app.events import Relay, Remembered
 from hookcast_app.observability import Metrics
 from hookcast_app.outgoing import HttpClient
 from hookcast_app.redis import Partition, Partitions
@@ -43,6 +46,7 @@ class _Served:
     store: LaneStore
     dispatcher: Dispatcher
     signals: Signals
+    janitor: Janitor
     relay: Relay | None
     relay_signals: Signals | None
 
@@ -50,6 +54,7 @@ class _Served:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.dispatcher.run(), name="dispatcher")
             tasks.create_task(self.signals.run(), name="dispatcher signals")
+            tasks.create_task(self.janitor.run(), name="janitor")
             if self.relay is not None and self.relay_signals is not None:
                 tasks.create_task(self.relay.run(), name="relay")
                 tasks.create_task(self.relay_signals.run(), name="relay signals")
@@ -92,15 +97,17 @@ class Dispatching:
         self._open()
         home = self._served[partitions.home.keys.tag].store
         self._balance = Balance(home, configuration, lambda: self._dispatchers)
-        self._backlog = Backlog(
-            lambda: [served.store for served in self._served.values()], configuration, clock, metrics
-        )
+        self._backlog = Backlog(self._stores, configuration, clock, metrics)
         self._export()
         partitions.listen(self._grown, self._follow)
 
     @property
     def _dispatchers(self) -> list[Dispatcher]:
         return [served.dispatcher for served in self._served.values()]
+
+    @property
+    def _janitors(self) -> list[Janitor]:
+        return [served.janitor for served in self._served.values()]
 
     def _stores(self) -> list[LaneStore]:
         return [served.store for served in self._served.values()]
@@ -115,6 +122,21 @@ class Dispatching:
             self._sum(lambda one: one.breakers_open),
         )
         metrics.sampled("counter", "deliveries_dropped", "Results dropped, by why.", "why", self._dropped)
+        metrics.gauge(
+            "events_kept_bytes",
+            "Memory of the events that are listed, about.",
+            lambda: sum(janitor.retention.spanned for janitor in self._janitors),
+        )
+        metrics.gauge(
+            "events_kept_seconds",
+            "Age of the oldest event that is listed.",
+            lambda: max(janitor.retention.age_ms(self._clock()) for janitor in self._janitors) / 1000,
+        )
+        metrics.gauge(
+            "dedup_window_seconds",
+            "For how long the ids that publishers gave are remembered.",
+            lambda: min(janitor.remembered.window_seconds for janitor in self._janitors),
+        )
 
     def _sum(self, of: Callable[[Dispatcher], int]) -> Callable[[], int]:
         return lambda: sum(map(of, self._dispatchers))
@@ -165,7 +187,7 @@ class Dispatching:
             relay = Relay(partition, self._partitions, self._token)
             relay_signals = Signals(redis, relay.wake_channel(partition), relay.wake, relay.wake)
         signals = Signals(redis, keys.wake, dispatcher.wake, dispatcher.look)
-        return _Served(partition, store, dispatcher, signals, relay, relay_signals)
+        return _Served(partition, store, dispatcher, signals, self._janitor(partition), relay, relay_signals)
 
     def _part(self, partition: Partition) -> Part:
         active = self._partitions.active
@@ -179,6 +201,24 @@ class Dispatching:
     def _follow(self) -> None:
         for dispatcher in self._dispatchers:
             dispatcher.follow()
+
+    def _janitor(self, partition: Partition) -> Janitor:
+        settings = self._settings
+        parts = self._count
+        kept = settings.retention_seconds
+        return Janitor(
+            Retention(*partition, most_bytes=settings.retention_bytes, retention_seconds=kept, parts=parts),
+            Remembered(*partition, seconds=settings.dedup_seconds, most_bytes=settings.dedup_bytes, parts=parts),
+            Leftovers(
+                *partition,
+                lambda uid: self._targets.disposition(uid) is Disposition.DISCARD,
+                retention_seconds=kept,
+                dead_letter_retention_seconds=settings.dead_letter_retention_seconds,
+            ),
+        )
+
+    def _count(self) -> int:
+        return len(self._partitions.active)
 
     # Lifetimes
 

@@ -152,7 +152,7 @@ class Lane:
         results, self.results = self.results[:RESULTS], self.results[RESULTS:]
         last = self.leaving and not self.in_flight and not self.results
         mode: Mode = "release" if last else "hold" if self.taken else "take"
-        turn = Turn(self.uid, mode, self.after, self.until_ms, park_ms=self.park_ms, results=results)
+        turn = Turn(self.uid, mode, self.after, park_ms=self.park_ms, results=results, until_ms=self.until_ms)
         if not (self.leaving or self.is_crowded):
             turn.want = min(QUEUED - len(self.queued), most)
         if self.taken:

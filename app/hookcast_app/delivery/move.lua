@@ -12,6 +12,7 @@ local mark, ring, hungry, buried, tasks, task = KEYS[1], KEYS[2], KEYS[3], KEYS[
 local wake, retention, dead_retention = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local step, following, id, left_alone, looked = ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
 local count = tonumber(ARGV[9])
+local seen_again = 3600
 
 if redis.call('EXISTS', mark) == 1 then
   return redis.error_reply('HOOKCASTMOVED the data of this Redis are moved to another, or are not all here yet')
@@ -65,8 +66,8 @@ local function moved(number)
     redis.call('HSET', event, field, record .. '\n' .. at)
     open = was_open and redis.call('HINCRBY', event, 'n', -1) or open
     if open <= 0 then
-      local dead = tonumber(redis.call('HGET', event, 'x') or 0) > 0
-      redis.call('EXPIRE', event, dead and dead_retention or retention)
+      local found = redis.call('HMGET', event, 'x', 'o')
+      redis.call('EXPIRE', event, tonumber(found[1] or 0) > 0 and dead_retention or found[2] or retention)
     end
     return 1
   end
@@ -75,6 +76,9 @@ local function moved(number)
   if not was_open then
     redis.call('HINCRBY', event, 'n', 1)
     redis.call('PERSIST', event)
+    if redis.call('HEXISTS', event, 'o') == 1 then
+      redis.call('HSET', event, 'o', math.min(retention, seen_again)) -- whoever asked wants to see what comes of it
+    end
   end
   if not is_waiting then
     redis.call('XADD', waiting, '*', 'e', reference)

@@ -49,14 +49,14 @@ class Turn:
     uid: str
     mode: Mode
     after: bytes = b"-"
-    until_ms: int | None = None
-    """Entries of this time and later are not read."""
     want: int = 0
     park_ms: int = 0
     horizon_ms: int = 0
     failing: bytes = b""
     """What to remember of an endpoint that fails: empty leaves it as it is, "-" forgets it."""
     results: Sequence[Result] = field(default_factory=tuple)
+    until_ms: int | None = None
+    """Entries of this time and later are not read."""
 
 
 class Fetched(NamedTuple):

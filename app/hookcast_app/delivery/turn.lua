@@ -34,15 +34,16 @@ redis.call('HLEN', disabled)
 redis.call('HLEN', failing)
 redis.call('SCARD', buried)
 
--- What is known of the events at hand: how many of their deliveries are open, and how many died. Events are read once
--- and written with these, so that several deliveries of one event may be settled in one turn.
+-- What is known of the events at hand: how many of their deliveries are open, how many died, and for how long it is kept
+-- once it has ended. Events are read once and written with these, so that several deliveries of one event may be settled
+-- in one turn.
 local events = {}
 
 local function event_of(key)
   local event = events[key]
   if not event then
-    local found = redis.call('HMGET', key, 'n', 'x')
-    event = { key = key, open = tonumber(found[1] or nil), dead = tonumber(found[2] or 0) }
+    local found = redis.call('HMGET', key, 'n', 'x', 'o')
+    event = { key = key, open = tonumber(found[1] or nil), dead = tonumber(found[2] or 0), kept = found[3] or retention }
     events[key] = event
   end
   return event
@@ -91,6 +92,11 @@ local function settle(lane, result)
     return
   end
   event.open = event.open - 1
+  if event.kept == '0' and event.open <= 0 and event.dead == 0 and outcome ~= 'dead' then
+    redis.call('UNLINK', event.key) -- there was no room for it any more: see retire.lua
+    event.open = nil
+    return
+  end
   -- Where it is in its place stands with its record: it can be taken out of there again.
   local record = result.record .. '\n' .. redis.call('XADD', lane.places[outcome], '*', 'e', result.reference)
   lane.settled[outcome] = true
@@ -102,7 +108,7 @@ local function settle(lane, result)
     redis.call('HSET', event.key, lane.field, record, 'n', event.open)
   end
   if event.open <= 0 then
-    redis.call('EXPIRE', event.key, event.dead > 0 and dead_retention or retention)
+    redis.call('EXPIRE', event.key, event.dead > 0 and dead_retention or event.kept)
   end
 end
 

@@ -2,8 +2,8 @@
 -- One call, so that an event, its deliveries and its publications are there together or not at all. Everything is
 -- read first: a key of a wrong type raises before anything is written.
 --
--- KEYS  ring, hungry, index of events, mark, switches, outbox, then each lane's waiting stream,
---       then for each event its own key and, if its publisher chose the id, its dedup key
+-- KEYS  ring, hungry, index of events, mark, switches, outbox, bytes stored, ids that are remembered, their order,
+--       then each lane's waiting stream, then each event's own key
 -- ARGV  number of lanes, number of events, retention s, dedup s, wake channel, how often the caller knows the layout to
 --       have changed, the channel that wakes the relay ('' publishes here and now), then each lane's UID,
 --       then for each event: reference, digest (16 bytes, or empty), record, body,
@@ -12,9 +12,12 @@
 --       duplicate and this is how many subscriptions matched the first time.
 local lanes, events = tonumber(ARGV[1]), tonumber(ARGV[2])
 local retention, dedup, wake, relay = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[7]
-local ring, hungry, index, outbox = KEYS[1], KEYS[2], KEYS[3], KEYS[6]
+local ring, hungry, index, outbox, stored, known_ids, order = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+-- What an event takes beyond its record and body, and for each of its deliveries, its attempt included: as measured
+-- (docs/operations.md), so that HOOKCAST_RETENTION_BYTES is about memory.
+local event_bytes, delivery_bytes = 450, 270
 
 if redis.call('EXISTS', KEYS[4]) == 1 then
   return redis.error_reply('HOOKCASTMOVED the data of this Redis are moved to another, or are not all here yet')
@@ -31,19 +34,30 @@ redis.call('XLEN', index)
 local unrelayed = redis.call('XLEN', outbox)
 local lengths = {}
 for lane = 1, lanes do
-  lengths[lane] = redis.call('XLEN', KEYS[6 + lane])
+  lengths[lane] = redis.call('XLEN', KEYS[9 + lane])
+end
+
+local at_second
+
+local function remembered(ref)
+  if not at_second then
+    at_second = struct.pack('>I4', time[1])
+    redis.call('XLEN', order)
+  end
+  local value = redis.call('HGET', known_ids, ref)
+  if value and struct.unpack('>I4', value) + dedup >= tonumber(time[1]) then
+    return string.sub(value, 5)
+  end
 end
 
 local verdicts, batch, seen = {}, {}, {}
-local key, arg = 7 + lanes, 8 + lanes
+local arg, bytes = 8 + lanes, 0
 for number = 1, events do
-  local event = { key = KEYS[key], reference = ARGV[arg], digest = ARGV[arg + 1], at = arg + 2 }
-  key = key + 1
+  local event = { key = KEYS[9 + lanes + number], reference = ARGV[arg], digest = ARGV[arg + 1], at = arg + 2 }
   local verdict = -1
   if event.digest ~= '' then
-    event.dedup = KEYS[key]
-    key = key + 1
-    local known = seen[event.key] or redis.call('GET', event.dedup) or redis.call('HGET', event.key, 'h')
+    event.ref = string.match(event.reference, '^%S+')
+    local known = seen[event.key] or remembered(event.ref) or redis.call('HGET', event.key, 'h')
     if known then
       verdict = string.sub(known, 1, 16) == event.digest and (tonumber(string.sub(known, 17)) or -3) or -2
     else
@@ -53,6 +67,8 @@ for number = 1, events do
   verdicts[number] = verdict
   if verdict == -1 then
     batch[#batch + 1] = event
+    event.bytes = #ARGV[arg + 2] + #ARGV[arg + 3] + event_bytes + delivery_bytes * ARGV[arg + 4]
+    bytes = bytes + event.bytes
   end
   arg = arg + 5 + tonumber(ARGV[arg + 4])
   local channels = tonumber(ARGV[arg])
@@ -60,7 +76,7 @@ for number = 1, events do
 end
 
 local function deliver(lane, reference)
-  local waiting, uid = KEYS[6 + lane], ARGV[7 + lane]
+  local waiting, uid = KEYS[9 + lane], ARGV[7 + lane]
   redis.call('XADD', waiting, '*', 'e', reference)
   lengths[lane] = lengths[lane] + 1
   -- A lane that is read to its end says so in `hungry`; only then, or if it was empty, must somebody be told.
@@ -71,8 +87,11 @@ local function deliver(lane, reference)
   return uid
 end
 
+-- Entries of the index say how much was stored up to them, so that any part of it says how much it spans.
+local total = bytes > 0 and redis.call('INCRBY', stored, bytes) - bytes
 for _, event in ipairs(batch) do
   local at = event.at
+  total = total + event.bytes
   local matches = tonumber(ARGV[at + 2])
   local fields = { 'm', ARGV[at], 'b', ARGV[at + 1], 'n', matches }
   local uids = {}
@@ -84,10 +103,11 @@ for _, event in ipairs(batch) do
   end
   if event.digest ~= '' then
     fields[#fields + 1], fields[#fields + 2] = 'h', event.digest .. matches
-    redis.call('SET', event.dedup, event.digest .. matches, 'EX', dedup)
+    redis.call('HSET', known_ids, event.ref, at_second .. event.digest .. matches)
+    redis.call('XADD', order, '*', 'e', at_second .. event.ref)
   end
   redis.call('HSET', event.key, unpack(fields))
-  redis.call('XADD', index, '*', 'e', event.reference)
+  redis.call('XADD', index, '*', 'e', event.reference, 'b', total)
   if matches == 0 then
     redis.call('EXPIRE', event.key, retention)
   end

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from hookcast_app.redis import LAYOUT_CODE, Keys, LayoutChanged, Script, channel, translated
+from hookcast_app.references import ref_of
 from hookcast_core.errors import Unavailable
 
 STORED = -1
@@ -72,13 +73,12 @@ class EventStore:
         lanes = list(dict.fromkeys(uid for publication in batch for uid in publication.lanes))
         numbers = {uid: number for number, uid in enumerate(lanes, 1)}
         names = self._keys
-        keys = [names.ring, names.hungry, names.events, names.mark, names.switches, names.outbox]
+        keys = [names.ring, names.hungry, names.events, names.mark, names.switches, names.outbox, names.stored]
+        keys += [names.remembered, names.remembered_order]
         keys += [self._keys.lane(uid, "waiting") for uid in lanes]
         args: list[str | bytes | int] = [len(lanes), len(batch), *self._limits, names.wake, epoch, self._relay, *lanes]
         for publication in batch:
             keys.append(self._keys.event(publication.reference))
-            if publication.given is not None:
-                keys.append(self._keys.dedup(publication.reference))
             args += (publication.reference, publication.given or b"", publication.record, publication.body)
             args += (len(publication.lanes), *(numbers[uid] for uid in publication.lanes), len(publication.channels))
             if publication.channels:
@@ -98,10 +98,10 @@ class EventStore:
         Those are reserved then, unless `epoch` is None. Raises Unavailable, LayoutChanged.
         """
         names = self._keys
-        keys = [names.mark, names.switches, *(names.dedup(publication.reference) for publication, _ in wanted)]
+        keys = [names.mark, names.switches, names.remembered, names.remembered_order]
         args: list[str | bytes | int] = ["" if epoch is None else epoch, self._limits[1]]
         for publication, tag in wanted:
-            args += (publication.given or b"", tag)
+            args += (ref_of(publication.reference), publication.given or b"", tag)
         with translated("look for ids"):
             found: list[bytes] = await _by_layout(_claim(self._redis, keys, args))
         return found

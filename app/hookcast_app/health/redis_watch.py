@@ -131,23 +131,19 @@ class RedisWatches:
     """One for each server behind our URL, as far as we know: of a cluster one for each partition."""
 
     def __init__(self) -> None:
-        self._watches: list[RedisWatch] = []
-
-    def add(self, watch: RedisWatch) -> None:
-        """One more."""
-        self._watches.append(watch)
+        self.each: list[RedisWatch] = []
 
     def check(self) -> str | None:
         """Why Redis keeps this process unready, or None."""
-        return next((why for watch in self._watches if (why := watch.check()) is not None), None)
+        return next((why for watch in self.each if (why := watch.check()) is not None), None)
 
     @property
     def emptied(self) -> int:
         """How often one came back empty."""
-        return sum(watch.emptied for watch in self._watches)
+        return sum(watch.emptied for watch in self.each)
 
     @property
     def fullest(self) -> tuple[int, int]:
         """(used, most) memory in bytes of the one that is the fullest; the most is 0 where there is no limit."""
-        each = [(watch.used_memory, watch.max_memory) for watch in self._watches]
+        each = [(watch.used_memory, watch.max_memory) for watch in self.each]
         return max(each, key=lambda one: (one[0] / one[1] if one[1] else 0, one[0]), default=(0, 0))

@@ -7,9 +7,13 @@ space and what stands for that key, so that whoever reads a lane knows which del
 
     event:<ref>             hash: m record, b body, s subscriptions matched, n deliveries open, h digest,
                             x dead letters, d:<uid> delivery once attempted: its record and, once it has ended, a
-                            line break and its entry in its place; c:<uid> it was cancelled
-    dedup:<ref>             digest and number of matches of an event whose publisher chose its id
-    events                  stream: refs of accepted events in order
+                            line break and its entry in its place; c:<uid> it was cancelled; o for how many seconds it
+                            is kept once it has ended, if there was no room for it in the index any more
+    remembered              hash: by ref of an event whose publisher chose its id: when (epoch s, 4 bytes), its digest
+                            (16 bytes) and number of matches
+    remembered:order        stream: when and ref of each of these, the oldest first; see events/remembered.py
+    events                  stream: refs of accepted events in order, b bytes stored up to each
+    stored                  bytes that all events took that were ever stored
     ring                    sorted set: lanes by the time (epoch ms) at which they want attention
     hungry                  set: lanes read to their end; the next publish to one wakes a dispatcher
     disabled                hash: lanes that an endpoint's answers disabled
@@ -53,6 +57,9 @@ class Keys:
         self.ring = f"{self.prefix}ring"
         self.hungry = f"{self.prefix}hungry"
         self.events = f"{self.prefix}events"
+        self.stored = f"{self.prefix}stored"
+        self.remembered = f"{self.prefix}remembered"
+        self.remembered_order = f"{self.prefix}remembered:order"
         self.disabled = f"{self.prefix}disabled"
         self.buried = f"{self.prefix}buried"
         self.tasks = f"{self.prefix}tasks"
@@ -71,10 +78,6 @@ class Keys:
     def event(self, reference: str) -> str:
         """An event's hash, by its ref or a lane's reference to it."""
         return f"{self.prefix}event:{ref_of(reference)}"
-
-    def dedup(self, reference: str) -> str:
-        """What is remembered of an id that a publisher chose."""
-        return f"{self.prefix}dedup:{ref_of(reference)}"
 
     def kept(self, part: str) -> str:
         """What is kept by REST: its version, subscriptions or secrets."""
