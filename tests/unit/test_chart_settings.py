@@ -57,7 +57,7 @@ def test_numbers_and_flags_are_those_of_the_app() -> None:
         if name in plain
     }
 
-    assert known()["numbers"] == limits | {"PARTITIONS": [1, 1]}
+    assert known()["numbers"] == limits
     assert set(known()["fractions"]) == {name for name in limits if numbers[name].annotation is float}
     assert known()["flags"] == [name for name, field in fields.items() if field.annotation is bool]
 
