@@ -15,8 +15,10 @@ from hookcast_app.redis.binary import find_binary
 class DurableRedis:
     """Append-only file, synced before each answer; `url` stays the same over its lives."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
+        """Further `options` win over its own."""
         self._directory = directory
+        self._options = options
         directory.mkdir()
         self.url = f"unix://{directory / 'redis.sock'}"
         self._process: subprocess.Popen[bytes] | None = None
@@ -25,7 +27,7 @@ class DurableRedis:
         """Starts it and waits until it has read its file."""
         options = ["--port", "0", "--unixsocket", str(self._directory / "redis.sock"), "--dir", str(self._directory)]
         options += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
-        self._launch(options)
+        self._launch([*options, *self._options])
         async with asyncio.timeout(60), Redis.from_url(self.url) as redis:
             while True:
                 try:

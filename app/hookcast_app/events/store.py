@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from redis.asyncio import Redis
 
-from hookcast_app.redis import Keys, Script, channel, translated
+from hookcast_app.redis import ALIVE_KEY, ALIVE_SECONDS, Keys, Script, channel, translated
 from hookcast_core.errors import Unavailable
 
 STORED = -1
@@ -71,11 +71,17 @@ class EventStore:
         with translated("publish"):
             verdicts: list[int] = await _publish(self._redis, keys, args)
             if self._wait is not None:
-                replicas, timeout_ms = self._wait
-                reached = await self._redis.wait(replicas, timeout_ms)
-                if reached < replicas:
-                    raise Unavailable(f"{reached} of {replicas} replicas of Redis have the event; publish it again")
+                await self._replicated(*self._wait, is_written=STORED in verdicts)
         return verdicts
+
+    async def _replicated(self, replicas: int, timeout_ms: int, *, is_written: bool) -> None:
+        """Returns once so many replicas have the events at hand. Raises Unavailable if they do not in that time."""
+        if not is_written:
+            # WAIT looks no further than its own connection's last write, and duplicates may be another's, and younger.
+            await self._redis.set(ALIVE_KEY, "1", ex=ALIVE_SECONDS)
+        reached = await self._redis.wait(replicas, timeout_ms)
+        if reached < replicas:
+            raise Unavailable(f"{reached} of {replicas} replicas of Redis have the event; publish it again")
 
     async def close(self) -> None:
         """Gives back what is its own."""

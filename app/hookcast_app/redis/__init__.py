@@ -8,6 +8,7 @@ from hookcast_app.redis.moving import Mark, Phase, read_mark, swap_mark
 from hookcast_app.redis.scripts import Script
 from hookcast_app.redis.state import (
     ALIVE_KEY,
+    ALIVE_SECONDS,
     INSTANCE_KEY,
     SCHEMA_KEY,
     Seen,
@@ -22,6 +23,7 @@ from hookcast_app.redis.state import (
 
 __all__ = [
     "ALIVE_KEY",
+    "ALIVE_SECONDS",
     "INSTANCE_KEY",
     "PREFIX",
     "SCHEMA_KEY",
