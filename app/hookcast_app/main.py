@@ -161,6 +161,7 @@ class Application:
             on_emptied=self._emptied,
             on_latency=self.metrics.redis_latency,
             on_mark=self._follow_mark,
+            on_restart=self._start_over,
         )
         export_redis(self.metrics, watch)
         self.health.register("redis", watch.check)
@@ -186,6 +187,10 @@ class Application:
             return None
         used = watch.used_memory * 100 // watch.max_memory
         return f"Redis is full: {used} % of its memory are used, and HOOKCAST_HIGH_WATER is {self.settings.high_water}"
+
+    def _start_over(self) -> None:
+        if self._dispatching is not None:
+            self._dispatching.start_over()
 
     def _follow_mark(self, is_marked: bool) -> None:  # noqa: FBT001  a callback's shape
         if self._dispatching is not None:

@@ -50,12 +50,18 @@ class ReplicatedRedis:
 
             await eventually(is_in_step, within=60)
 
+    async def detach(self) -> None:
+        """The replica gets nothing more from the master, as if their link were cut, until it is promoted.
+
+        Freezing it would not do: it would read on from its socket, which outlives the master.
+        """
+        async with Redis.from_url(self.replica.url) as replica:
+            await replica.replicaof("NO", "ONE")
+
     async def promote(self) -> None:
         """Kills the master and makes the replica the master; it has no replica then until one is attached."""
         self.master.signal(signal.SIGKILL)
-        self.replica.signal(signal.SIGCONT)
-        async with Redis.from_url(self.replica.url) as replica:
-            await replica.replicaof("NO", "ONE")
+        await self.detach()
         self._lead_to(len(self._nodes) - 1)
 
     def stop(self) -> None:

@@ -104,6 +104,11 @@ class Dispatcher:
         """Looks for lanes that want attention at once: after signals may have been missed."""
         self._look.set()
 
+    def start_over(self) -> None:
+        """Gives every lane back when its attempts have ended, to be taken and read anew: Redis may know less now."""
+        for lane in list(self._lanes.values()):
+            self._work.leave(lane)
+
     def pause(self) -> None:
         """Takes nothing more, lets attempts end and gives the lanes back, until `resume`; may be told repeatedly."""
         if not self._paused:

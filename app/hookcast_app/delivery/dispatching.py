@@ -109,6 +109,10 @@ class Dispatching:
         """Looks for work at once."""
         self._dispatcher.look()
 
+    def start_over(self) -> None:
+        """Reads every lane anew: Redis may have lost its latest writes."""
+        self._dispatcher.start_over()
+
     def follow(self, *, is_moving: bool) -> None:
         """Rests while Redis is being moved to another, and once it was."""
         if is_moving:
