@@ -63,7 +63,7 @@ class Deployment:
 
 async def lease_lost(dispatcher: Serving) -> int:
     """How many results this dispatcher has dropped because it had lost the lease. Raises httpx.HTTPError."""
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{dispatcher.admin_port}") as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{dispatcher.admin_port}", timeout=60) as client:
         found = _LEASE_LOST.search((await client.get("/metrics")).text)
     return int(float(found[1])) if found else 0
 
