@@ -179,6 +179,7 @@ class Application:
             on_emptied=self._emptied,
             on_latency=self.metrics.redis_latency,
             on_mark=self._follow_mark if partition == partitions.home else lambda _is_marked: None,
+            on_restart=self._start_over,
         )
         self._watches.each.append(watch)
         self._start("redis watch", watch.run())
@@ -210,6 +211,10 @@ class Application:
             return None
         share = used * 100 // most
         return f"Redis is full: {share} % of its memory are used, and HOOKCAST_HIGH_WATER is {self.settings.high_water}"
+
+    def _start_over(self) -> None:
+        if self._dispatching is not None:
+            self._dispatching.start_over()
 
     def _follow_mark(self, is_marked: bool) -> None:  # noqa: FBT001  a callback's shape
         if self._dispatching is not None:

@@ -113,6 +113,23 @@ async def test_results_after_a_lost_lease_are_dropped_and_counted(redis: Redis, 
     assert await redis.xlen(KEYS.lane("u", "delivered")) == 0
 
 
+async def test_lanes_that_redis_thinks_are_ours_are_taken_when_it_may_know_less(
+    redis: Redis, publish: Publish, receiver: Receiver
+) -> None:
+    """A lane that was given back on the Redis of before: nobody else may take it until the lease ends."""
+    async with dispatching(lane_store(redis), configuration(receiver.url)) as dispatcher:
+        await eventually(lambda: dispatcher.check(asyncio.get_running_loop().time()) is None)
+        dispatcher.pause()
+        await publish("a")
+        await redis.set(KEYS.lane("u", "lease"), "ours", px=60_000)
+        await redis.zadd(KEYS.ring, {"u": FAR})
+        dispatcher.resume()
+
+        dispatcher.start_over()
+
+        await receiver.wait_for(1)
+
+
 async def test_the_end_waits_for_attempts_and_gives_lanes_back(redis: Redis, publish: Publish) -> None:
     """Drain: nothing new starts, what is in flight is settled, and another may lease the lane at once."""
     attempts = HeldAttempts()

@@ -13,6 +13,7 @@ from hookcast_app.events import event_ref
 from hookcast_app.redis import Keys, create_redis
 from hookcast_app.settings import RedisWait, Settings
 from tests.support.app import eventually, running_app, settings_for
+from tests.support.failover import ReplicatedRedis
 from tests.support.partitions import partitions
 from tests.support.ports import free_port
 from tests.support.receiver import Receiver
@@ -90,3 +91,31 @@ async def test_what_was_acknowledged_survives_a_fail_over(tmp_path: Path) -> Non
 
     assert len(acknowledged) > 400
     assert None not in found
+
+
+async def test_a_duplicate_is_acknowledged_only_once_replicas_have_the_event(tmp_path: Path) -> None:
+    """An event that no replica has yet, published again at another server: 503 there too."""
+    redis = ReplicatedRedis(tmp_path / "redis")
+    await redis.start()
+    try:
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+        one, two = (
+            settings_for(redis.url, tmp_path / name, redis_wait="replicas:1,timeout:100ms") for name in ("one", "two")
+        )
+        async with running_app(one) as first, running_app(two) as second:
+            assert (await second.client.post("/api/v1/events", json=EVENT)).status_code == 202
+            redis.replica.signal(signal.SIGSTOP)
+            stored = await first.client.post("/api/v1/events", json=EVENT | {"id": "1"})
+            behind = await second.client.post("/api/v1/events", json=EVENT | {"id": "1"})
+            redis.replica.signal(signal.SIGCONT)
+
+            async def is_acknowledged() -> bool:
+                answer = await second.client.post("/api/v1/events", json=EVENT | {"id": "1"})
+                return answer.status_code == 202 and answer.json()["duplicate"]
+
+            await eventually(is_acknowledged)
+    finally:
+        redis.stop()
+
+    assert [stored.status_code, behind.status_code] == [503, 503]

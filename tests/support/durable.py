@@ -16,6 +16,7 @@ class DurableRedis:
     """Append-only file, synced before each answer; `url` stays the same over its lives, and has the password."""
 
     def __init__(self, directory: Path, *options: str, password: str = "") -> None:
+        """Further `options` win over its own."""
         self.directory = directory
         directory.mkdir()
         self.url = f"unix://{f':{password}@' if password else ''}{directory / 'redis.sock'}"

@@ -73,6 +73,8 @@ class Dispatcher:
         self._stopping = False
         self._paused = False
         self._polled_at: float | None = None
+        self._horizon = FAR
+        """How far ahead, in ms, to look for lanes: at first also those that a process with our token left leased."""
         configuration.listen(self._changed)
 
     def dropped(self) -> Iterable[tuple[str, int]]:
@@ -129,6 +131,13 @@ class Dispatcher:
         """Gives a lane back so that another process takes it."""
         self._left_alone.add(lane.uid, asyncio.get_running_loop().time())
         self._work.leave(lane)
+
+    def start_over(self) -> None:
+        """Gives every lane back when its attempts have ended, to be taken and read anew: Redis may know less now."""
+        for lane in list(self._lanes.values()):
+            self._work.leave(lane)
+        self._horizon = FAR
+        self.look()
 
     def pause(self) -> None:
         """Takes nothing more, lets attempts end and gives the lanes back, until `resume`; may be told repeatedly."""
@@ -228,13 +237,10 @@ class Dispatcher:
             _log.warning("dispatcher.drain_timeout", in_flight=self.in_flight)
 
     async def _poll(self) -> None:
-        horizon = FAR  # at first also what a process with our token left leased
         while not self._stopping:
             self._look.clear()
             try:
-                for uid in await self._store.due(10_000 if horizon else 500, horizon):
-                    self.wake(uid)
-                horizon = horizon if self._paused else 0
+                await self._find()
                 await self._open_gates()
                 self._polled_at = asyncio.get_running_loop().time()
             except Unavailable as error:
@@ -254,6 +260,18 @@ class Dispatcher:
                 lane.until_ms = until_ms
                 lane.wake()
                 self._want(lane)
+
+    async def _find(self) -> None:
+        """Takes the lanes that want attention; whoever starts over meanwhile has them looked for once more."""
+        horizon, self._horizon = self._horizon, 0
+        is_done = False
+        try:
+            for uid in await self._store.due(10_000 if horizon else 500, horizon):
+                self.wake(uid)
+            is_done = not self._paused
+        finally:
+            if not is_done:
+                self._horizon = self._horizon or horizon
 
     def _tend(self, now: float) -> None:
         """Renews leases, and gives back the lanes that have been idle."""

@@ -257,6 +257,11 @@ class Dispatching:
         for dispatcher in self._dispatchers:
             dispatcher.look()
 
+    def start_over(self) -> None:
+        """Reads every lane anew: Redis may have lost its latest writes."""
+        for dispatcher in self._dispatchers:
+            dispatcher.start_over()
+
     def follow(self, *, is_moving: bool) -> None:
         """Rests while Redis is being moved to another, and once it was."""
         for dispatcher in self._dispatchers:

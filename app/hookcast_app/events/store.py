@@ -7,7 +7,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from hookcast_app.redis import LAYOUT_CODE, Keys, LayoutChanged, Script, channel, translated
+from hookcast_app.redis import ALIVE_SECONDS, LAYOUT_CODE, Keys, LayoutChanged, Script, channel, translated
 from hookcast_app.references import ref_of
 from hookcast_core.errors import Unavailable
 
@@ -86,10 +86,7 @@ class EventStore:
         with translated("publish"):
             verdicts: list[int] = await _by_layout(_publish(self._redis, keys, args))
             if self._wait is not None:
-                replicas, timeout_ms = self._wait
-                reached = await self._redis.wait(replicas, timeout_ms)
-                if reached < replicas:
-                    raise Unavailable(f"{reached} of {replicas} replicas of Redis have the event; publish it again")
+                await self._replicated(*self._wait, is_written=STORED in verdicts)
         return verdicts
 
     async def claim(self, wanted: Sequence[tuple[Publication, int]], epoch: int | None) -> list[bytes]:
@@ -105,6 +102,15 @@ class EventStore:
         with translated("look for ids"):
             found: list[bytes] = await _by_layout(_claim(self._redis, keys, args))
         return found
+
+    async def _replicated(self, replicas: int, timeout_ms: int, *, is_written: bool) -> None:
+        """Returns once so many replicas have the events at hand. Raises Unavailable if they do not in that time."""
+        if not is_written:
+            # WAIT looks no further than its own connection's last write, and duplicates may be another's, and younger.
+            await self._redis.set(self._keys.alive, "1", ex=ALIVE_SECONDS)
+        reached = await self._redis.wait(replicas, timeout_ms)
+        if reached < replicas:
+            raise Unavailable(f"{reached} of {replicas} replicas of Redis have the event; publish it again")
 
     async def close(self) -> None:
         """Gives back what is its own."""

@@ -29,7 +29,8 @@ class RedisWatch:
     back empty or was flushed. Until it has returned, the process is unready; if it raises Unavailable
     it is called again, and at last `on_emptied` with the new instance's id, which is the same in every process.
     `emptied` counts how often that happened. `on_mark` is told at each look whether Redis is marked as being moved
-    (redis/moving.py).
+    (redis/moving.py). `on_restart` hears that another process answers than before: Redis was started again, or a
+    replica was promoted, and may lack the latest writes.
     `used_memory` and `max_memory` are Redis' as it last said, in bytes; 0 before, and where there is no limit.
     """
 
@@ -42,6 +43,7 @@ class RedisWatch:
         on_emptied: Callable[[str], Awaitable[None]] = _nobody,
         on_latency: Callable[[float], None] = lambda _seconds: None,
         on_mark: Callable[[bool], None] = lambda _is_marked: None,
+        on_restart: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         keys: Keys = _HOME,
     ) -> None:
@@ -54,6 +56,8 @@ class RedisWatch:
         self.emptied = 0
         self._on_latency = on_latency
         self._on_mark = on_mark
+        self._on_restart = on_restart
+        self._run_id: str | None = None
         self._mark: Mark | None = None
         self._note_mark(state.mark)
         self._clock = clock
@@ -100,6 +104,9 @@ class RedisWatch:
             self._instance = seen.instance or self._instance  # if it was filled, it holds the data of another now
         self._note_mark(seen.mark)
         self._on_mark(seen.mark is not None)
+        if self._run_id not in {None, seen.run_id}:
+            self._on_restart()
+        self._run_id = seen.run_id
 
     def _note_mark(self, mark: Mark | None) -> None:
         if mark is not None and mark != self._mark:

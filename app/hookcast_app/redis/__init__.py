@@ -9,6 +9,7 @@ from hookcast_app.redis.partitions import LAYOUT_CODE, LayoutChanged, Partition,
 from hookcast_app.redis.scripts import Script
 from hookcast_app.redis.servers import Servers
 from hookcast_app.redis.state import (
+    ALIVE_SECONDS,
     Seen,
     ServerState,
     check_fit,
@@ -20,6 +21,7 @@ from hookcast_app.redis.state import (
 )
 
 __all__ = [
+    "ALIVE_SECONDS",
     "LAYOUT_CODE",
     "PREFIX",
     "EmbeddedRedis",

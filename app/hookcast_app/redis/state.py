@@ -34,13 +34,17 @@ class ServerState(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a look at a Redis found; memory in bytes, `max_memory` 0 where it has no limit or does not say."""
+    """What a look at a Redis found; memory in bytes, `max_memory` 0 where it has no limit or does not say.
+
+    `run_id` is that of its process: another one has started again, or is a replica that was promoted.
+    """
 
     instance: str | None
     policy: str | None
     mark: Mark | None
     used_memory: int
     max_memory: int
+    run_id: str | None
 
 
 async def check_server(redis: Redis, keys: Keys = _HOME) -> ServerState:
@@ -116,13 +120,15 @@ async def probe(redis: Redis, keys: Keys = _HOME) -> Seen:
         pipeline.set(keys.alive, "1", ex=ALIVE_SECONDS)
         pipeline.mget(keys.instance, keys.mark)
         pipeline.info("memory")
-        _, (instance, mark), memory = await pipeline.execute()
+        pipeline.info("server")
+        _, (instance, mark), memory, server = await pipeline.execute()
     return Seen(
         None if instance is None else _text(instance),
         memory.get("maxmemory_policy"),
         Mark.read(mark),
         memory.get("used_memory", 0),
         memory.get("maxmemory", 0),
+        server.get("run_id"),
     )
 
 
