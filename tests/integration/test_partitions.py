@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx
+import msgspec
 import pytest
 import yaml
 from redis.asyncio import Redis
 
 from hookcast_app.delivery.checker import check_all
-from hookcast_app.redis import Keys, Partitions, Servers
+from hookcast_app.events.placing import Placed, Placing
+from hookcast_app.events.store import ELSEWHERE, REUSED, STORED, EventStore, Publication
+from hookcast_app.redis import Keys, Partition, Partitions, Servers
 from hookcast_app.redis.servers import slot_of, tags_of
+from hookcast_app.references import reference
 from hookcast_core.errors import InvalidInput
 from tests.support.app import API_KEY, RunningApp, eventually, running_app, settings_for
+from tests.support.lanes import RECORD
 from tests.support.partitions import partitions
 from tests.support.receiver import Receiver, Reply, Request
 from tests.support.redis_cluster import RedisCluster, running_redis_cluster
@@ -77,6 +82,74 @@ async def test_what_was_published_before_there_were_partitions_is_in_one(redis: 
     await later.open(4)
 
     assert later.counts == (1, 4)
+
+
+def stored_in(redis: Redis, among: Partitions) -> tuple[Placing, dict[int, EventStore]]:
+    """Where events go, and the stores of all partitions."""
+    stores = {
+        partition.keys.tag: EventStore(redis, partition.keys, retention_seconds=100, dedup_seconds=50)
+        for partition in among.all
+    }
+    return Placing(among, stores, 50, lambda: 0), stores
+
+
+def keyed(number: int, given: bytes = b"1" * 16) -> Publication:
+    """An event with an ordering key, whose publisher chose its id."""
+    return Publication(reference(f"e{number}", f"k{number}"), given, RECORD, b"{}", ("u",), (), b"")
+
+
+async def known(placing: Placing, stores: dict[int, EventStore], events: Sequence[Publication]) -> list[int]:
+    """What becomes of events after one change of the layout."""
+    placed = await placing.place(events)
+    return [
+        where if isinstance(where, int) else (await stores[where.keys.tag].publish([event], 1))[0]
+        for event, where in zip(events, placed, strict=True)
+    ]
+
+
+def tags(placed: Sequence[Placed]) -> list[int]:
+    """Of the partitions that events go to."""
+    return [where.keys.tag for where in placed if isinstance(where, Partition)]
+
+
+async def test_an_id_that_was_only_reserved_holds_no_event_back(redis: Redis) -> None:
+    """It was to go elsewhere by the layout of before and never did: it goes where its key goes, and is known then."""
+    before, after, other = partitions(redis), partitions(redis), partitions(redis)
+    await before.open(3)
+    events = [keyed(number) for number in range(20)]
+    was = tags(await stored_in(redis, before)[0].place(events))
+    await after.open(7)
+    placing, stores = stored_in(redis, after)
+
+    now = tags(await placing.place(events))
+    fresh = tags(await placing.place([msgspec.structs.replace(event, given=None) for event in events]))
+    verdicts = [(await stores[tag].publish([event], 1))[0] for event, tag in zip(events, now, strict=True)]
+    held_back = {at for at, verdict in enumerate(verdicts) if verdict == ELSEWHERE}
+    assert tags(await placing.place(events, held_back)) == now
+    for at in held_back:
+        assert await stores[now[at]].publish([events[at]], 1) == [STORED]
+    assert set(verdicts) == {STORED, ELSEWHERE}
+
+    assert now == fresh != was
+    await other.open(7)
+    again, stores = stored_in(redis, other)
+    assert await known(again, stores, events) == [1] * 20
+    assert await known(again, stores, [keyed(number, b"2" * 16) for number in range(20)]) == [REUSED] * 20
+
+
+async def test_what_came_by_the_layout_of_before_is_known(redis: Redis) -> None:
+    """Wherever its key and its id belong now."""
+    before, after = partitions(redis), partitions(redis)
+    await before.open(3)
+    events = [keyed(number) for number in range(20)]
+    placing, stores = stored_in(redis, before)
+    for event, tag in zip(events, tags(await placing.place(events)), strict=True):
+        assert await stores[tag].publish([event]) == [STORED]
+
+    await after.open(7)
+    placing, stores = stored_in(redis, after)
+
+    assert await known(placing, stores, events) == [1] * 20
 
 
 # An app

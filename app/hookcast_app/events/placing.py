@@ -5,10 +5,10 @@ the id belongs to, or, for a while after there came to be more partitions, in th
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from hashlib import blake2b
 
-from hookcast_app.events.store import REUSED, EventStore, Publication
+from hookcast_app.events.store import REUSED, Claim, EventStore, Publication
 from hookcast_app.redis import Partition, Partitions
 from hookcast_app.references import order_of, ref_of
 
@@ -40,15 +40,22 @@ class Placing:
         self._dedup_ms = dedup_seconds * 1000
         self._clock = clock
 
-    async def place(self, publications: Sequence[Publication]) -> list[Placed]:
-        """Where each goes, or what became of it. Raises Unavailable, LayoutChanged."""
-        active = self._partitions.active
+    async def place(self, publications: Sequence[Publication], doubtful: Container[int] = ()) -> list[Placed]:
+        """Where each goes, or what became of it.
+
+        `doubtful` are those whose ids are reserved for another partition than they were last placed in. Raises
+        Unavailable, LayoutChanged.
+        """
+        active, epoch = self._partitions.active, self._partitions.epoch
         if len(self._partitions.all) == 1:
             return [active[0] for _ in publications]
         placed: list[Placed] = [_of_event(active, publication) for publication in publications]
-        for epoch in self._remembered():
-            await self._ask(publications, placed, epoch)
-        await self._ask(publications, placed, None)
+        for earlier in self._remembered():
+            layout = self._partitions.layout(earlier)
+            await self._ask(publications, placed, [_of_id(layout, each) for each in publications], None)
+        await self._ask(publications, placed, [_of_id(active, each) for each in publications], epoch)
+        own = [where if at in doubtful else None for at, where in enumerate(placed)]
+        await self._ask(publications, placed, own, epoch, is_own=True)
         return placed
 
     def _remembered(self) -> list[int]:
@@ -57,34 +64,51 @@ class Placing:
         oldest = self._clock() - self._dedup_ms
         return [epoch for epoch in range(self._partitions.epoch) if epoch >= len(switches) or switches[epoch] > oldest]
 
-    async def _ask(self, publications: Sequence[Publication], placed: list[Placed], epoch: int | None) -> None:
-        """Asks where ids belong, or belonged in an earlier layout, unless that is where they go."""
-        partitions = self._partitions
-        layout = partitions.active if epoch is None else partitions.layout(epoch)
-        asked: dict[int, list[int]] = defaultdict(list)
-        for at, publication in enumerate(publications):
-            where = placed[at]
-            home = _of_id(layout, publication)
-            if publication.given is not None and not isinstance(where, int) and where != home:
-                asked[home.keys.tag].append(at)
-        for tag, those in asked.items():
-            wanted = [(publications[at], self._tag(placed[at])) for at in those]
-            answers = await self._stores[tag].claim(wanted, partitions.epoch if epoch is None else None)
-            for at, known in zip(those, answers, strict=True):
+    async def _ask(
+        self,
+        publications: Sequence[Publication],
+        placed: list[Placed],
+        homes: Sequence[Placed | None],
+        epoch: int | None,
+        *,
+        is_own: bool = False,
+    ) -> None:
+        """Asks in the homes of ids what is known of them, unless that is where they go (or just there: `is_own`).
+
+        With an `epoch` they are reserved there.
+        """
+        asked: dict[int, list[tuple[int, Claim]]] = defaultdict(list)
+        for at, (publication, where, home) in enumerate(zip(publications, placed, homes, strict=True)):
+            if publication.given is None or not (isinstance(where, Partition) and isinstance(home, Partition)):
+                continue
+            if (home == where) is is_own:
+                asked[home.keys.tag].append((at, Claim(publication, where.keys.tag)))
+        for home_tag, those in asked.items():
+            answers = await self._stores[home_tag].claim([claim for _, claim in those], epoch)
+            for (at, claim), known in zip(those, answers, strict=True):
                 if known:
-                    placed[at] = self._found(publications[at], known)
+                    placed[at] = await self._found(claim, known, home_tag, epoch)
 
-    @staticmethod
-    def _tag(placed: Placed) -> int:
-        assert isinstance(placed, Partition), "who is asked about is not decided"  # noqa: S101
-        return placed.keys.tag
-
-    def _found(self, publication: Publication, known: bytes) -> Placed:
-        digest, value = known[:16], known[16:]
-        if digest != publication.given:
-            return REUSED
-        if not value.startswith(b"@"):
-            return int(value)
-        partition = self._partitions.by_tag(int(value[1:]))
-        assert partition is not None, "partitions are never given up"  # noqa: S101
+    async def _found(self, claim: Claim, known: bytes, home_tag: int, epoch: int | None) -> Placed:
+        """What an id that is known means for the event that has it now."""
+        partition = self._partitions.by_tag(claim.tag)
+        assert partition is not None, "it was placed there"  # noqa: S101
+        if (verdict := _verdict(claim, known)) is not None:
+            return verdict
+        tag = int(known[17:])
+        if tag == claim.tag:
+            return partition
+        # It was reserved for another partition, by an earlier layout or configuration: it counts if it came there.
+        (there,) = await self._stores[tag].claim([claim], None)
+        if there and (verdict := _verdict(claim, there)) is not None:
+            return verdict
+        if epoch is not None:
+            await self._stores[home_tag].claim([claim._replace(expected=known)], epoch)
         return partition
+
+
+def _verdict(claim: Claim, known: bytes) -> int | None:
+    """What became of an event by what is known of its id, or None if that is only reserved."""
+    if known[:16] != claim.publication.given:
+        return REUSED
+    return None if known[16:17] == b"@" else int(known[16:])

@@ -5,13 +5,14 @@
 -- KEYS  ring, hungry, index of events, mark, switches, outbox, bytes stored, ids that are remembered, their order,
 --       then each lane's waiting stream, then each event's own key
 -- ARGV  number of lanes, number of events, retention s, dedup s, wake channel, how often the caller knows the layout to
---       have changed, the channel that wakes the relay ('' publishes here and now), then each lane's UID,
+--       have changed, the channel that wakes the relay ('' publishes here and now), what stands for this partition where
+--       an id is reserved, then each lane's UID,
 --       then for each event: reference, digest (16 bytes, or empty), record, body,
 --       number of matches, the matching lanes' numbers, number of channels, and if there are any: payload, channels
 -- Returns for each event: -1 stored, -2 id used before for another body, -3 it is in another partition, else it is a
 --       duplicate and this is how many subscriptions matched the first time.
 local lanes, events = tonumber(ARGV[1]), tonumber(ARGV[2])
-local retention, dedup, wake, relay = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[7]
+local retention, dedup, wake, relay, here = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[7], ARGV[8]
 local ring, hungry, index, outbox, stored, known_ids, order = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -51,13 +52,16 @@ local function remembered(ref)
 end
 
 local verdicts, batch, seen = {}, {}, {}
-local arg, bytes = 8 + lanes, 0
+local arg, bytes = 9 + lanes, 0
 for number = 1, events do
   local event = { key = KEYS[9 + lanes + number], reference = ARGV[arg], digest = ARGV[arg + 1], at = arg + 2 }
   local verdict = -1
   if event.digest ~= '' then
     event.ref = string.match(event.reference, '^%S+')
     local known = seen[event.key] or remembered(event.ref) or redis.call('HGET', event.key, 'h')
+    if known == event.digest .. here then
+      known = nil -- it was reserved for what comes now
+    end
     if known then
       verdict = string.sub(known, 1, 16) == event.digest and (tonumber(string.sub(known, 17)) or -3) or -2
     else
@@ -76,7 +80,7 @@ for number = 1, events do
 end
 
 local function deliver(lane, reference)
-  local waiting, uid = KEYS[9 + lane], ARGV[7 + lane]
+  local waiting, uid = KEYS[9 + lane], ARGV[8 + lane]
   redis.call('XADD', waiting, '*', 'e', reference)
   lengths[lane] = lengths[lane] + 1
   -- A lane that is read to its end says so in `hungry`; only then, or if it was empty, must somebody be told.

@@ -1,7 +1,7 @@
 """Accepts events: matches them, and has them written to the partitions where they belong."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -52,7 +52,7 @@ class _Turns:
 
 
 def _settled(result: int | BaseException) -> int | None:
-    if isinstance(result, LayoutChanged) or result == ELSEWHERE:
+    if isinstance(result, LayoutChanged):
         return None
     if isinstance(result, BaseException):
         raise result
@@ -161,31 +161,32 @@ class Events:
     async def _write(self, publications: Sequence[Publication]) -> list[int]:
         """What became of each (EventStore.publish). Raises Unavailable."""
         verdicts: dict[int, int] = {}
+        doubtful: set[int] = set()
         for _ in range(TRIES):
             left = [at for at in range(len(publications)) if at not in verdicts]
-            if not left:
-                return [verdicts[at] for at in range(len(publications))]
             try:
-                found = await self._try([publications[at] for at in left])
+                found = await self._try([publications[at] for at in left], {left.index(at) for at in doubtful})
             except LayoutChanged:
-                found = []
-            verdicts |= {at: one for at, one in zip(left, found, strict=False) if one is not None}
-            if len(verdicts) < len(publications):
+                found = [None] * len(left)
+            each = list(zip(left, found, strict=True))
+            verdicts |= {at: one for at, one in each if one is not None and one != ELSEWHERE}
+            if len(verdicts) == len(publications):
+                return [verdicts[at] for at in range(len(publications))]
+            doubtful = {at for at, one in each if one == ELSEWHERE}
+            if None in found:
                 await self._partitions.renew()
         raise Unavailable("the partitions are being changed", retry_after=1)
 
-    async def _try(self, publications: Sequence[Publication]) -> list[int | None]:
-        """What became of each, None if it is to be placed anew. Raises Unavailable, LayoutChanged."""
+    async def _try(self, publications: Sequence[Publication], doubtful: Container[int]) -> list[int | None]:
+        """What became of each, None if there are more partitions now. Raises Unavailable, LayoutChanged."""
         epoch = self._partitions.epoch
+        placed = await self._placing.place(publications, doubtful)
         futures: list[asyncio.Future[int] | int] = [
-            placed if isinstance(placed, int) else self._enqueue(publication, placed, epoch)
-            for publication, placed in zip(publications, await self._placing.place(publications), strict=True)
+            where if isinstance(where, int) else self._enqueue(publication, where, epoch)
+            for publication, where in zip(publications, placed, strict=True)
         ]
-        if len(futures) == 1 and not isinstance(
-            futures[0], int
-        ):  # the usual case, and gather costs as much as the rest
-            one = await futures[0]
-            return [None if one == ELSEWHERE else one]
+        if len(futures) == 1 and not isinstance(futures[0], int):  # the usual case: gather costs as much as the rest
+            return [await futures[0]]
         waiting = [each for each in futures if not isinstance(each, int)]
         results = iter(await asyncio.gather(*waiting, return_exceptions=True))
         return [_settled(each if isinstance(each, int) else next(results)) for each in futures]

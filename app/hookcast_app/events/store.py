@@ -1,7 +1,7 @@
 """Writes accepted events to Redis: many in one script call, each with its deliveries and its publications."""
 
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.asyncio import Redis
@@ -40,6 +40,19 @@ class Publication(msgspec.Struct, frozen=True):
         return len(self.record) + 2 * len(self.body) + 40 * len(self.lanes) + 200
 
 
+class Claim(NamedTuple):
+    """An id that is to be used for an event in a partition, by tag; `expected` is what is known of it until then."""
+
+    publication: Publication
+    tag: int
+    expected: bytes = b""
+
+
+def reserved(publication: Publication, tag: int) -> bytes:
+    """What is known of an id that is to be used in another partition."""
+    return (publication.given or b"") + f"@{tag}".encode()
+
+
 class EventStore:
     """Events in one partition; lives as long as the app.
 
@@ -76,7 +89,8 @@ class EventStore:
         keys = [names.ring, names.hungry, names.events, names.mark, names.switches, names.outbox, names.stored]
         keys += [names.remembered, names.remembered_order]
         keys += [self._keys.lane(uid, "waiting") for uid in lanes]
-        args: list[str | bytes | int] = [len(lanes), len(batch), *self._limits, names.wake, epoch, self._relay, *lanes]
+        args: list[str | bytes | int] = [len(lanes), len(batch), *self._limits, names.wake, epoch, self._relay]
+        args += (f"@{names.tag}", *lanes)
         for publication in batch:
             keys.append(self._keys.event(publication.reference))
             args += (publication.reference, publication.given or b"", publication.record, publication.body)
@@ -89,16 +103,17 @@ class EventStore:
                 await self._replicated(*self._wait, is_written=STORED in verdicts)
         return verdicts
 
-    async def claim(self, wanted: Sequence[tuple[Publication, int]], epoch: int | None) -> list[bytes]:
-        """What is known here of ids that are to be used in other partitions (by tag), each b"" if it was new.
+    async def claim(self, wanted: Sequence[Claim], epoch: int | None) -> list[bytes]:
+        """What is known here of ids, each b"" if nothing.
 
-        Those are reserved then, unless `epoch` is None. Raises Unavailable, LayoutChanged.
+        Those of which is known what is expected are reserved then, unless `epoch` is None. Raises Unavailable,
+        LayoutChanged.
         """
         names = self._keys
         keys = [names.mark, names.switches, names.remembered, names.remembered_order]
         args: list[str | bytes | int] = ["" if epoch is None else epoch, self._limits[1]]
-        for publication, tag in wanted:
-            args += (ref_of(publication.reference), publication.given or b"", tag)
+        for claim in wanted:
+            args += (ref_of(claim.publication.reference), claim.expected, reserved(claim.publication, claim.tag))
         with translated("look for ids"):
             found: list[bytes] = await _by_layout(_claim(self._redis, keys, args))
         return found

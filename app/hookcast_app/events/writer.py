@@ -10,6 +10,7 @@ from hookcast_core.errors import Unavailable
 
 MAX_WRITE_EVENTS = 2_000
 MAX_WRITE_BYTES = 4_194_304
+MAX_WRITE_DELIVERIES = 4_000
 """What goes into one script call, so that none blocks Redis for long; one event alone may be larger."""
 
 
@@ -49,10 +50,13 @@ class Writer:
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
-        size = 0
+        size = deliveries = 0
         while self._queue and len(batch) < MAX_WRITE_EVENTS:
-            size += self._queue[0].publication.size
-            if batch and (size > MAX_WRITE_BYTES or self._queue[0].epoch != batch[0].epoch):
+            publication, epoch, _ = self._queue[0]
+            size += publication.size
+            deliveries += len(publication.lanes)
+            is_full = size > MAX_WRITE_BYTES or deliveries > MAX_WRITE_DELIVERIES
+            if batch and (is_full or epoch != batch[0].epoch):
                 break
             batch.append(self._queue.popleft())
             self.queued_bytes -= batch[-1].publication.size
