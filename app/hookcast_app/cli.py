@@ -129,6 +129,33 @@ def migrate(
     return 0
 
 
+@_app.command()
+def check(
+    redis_url: Annotated[
+        str, typer.Option(envvar="HOOKCAST_REDIS_URL", metavar="URL", help="The Redis, or any node of a cluster.")
+    ],
+) -> int:
+    """Prove over a whole Redis that every delivery is in exactly one place. Writes nothing.
+
+    For a deployment at rest: what moves meanwhile may be seen twice. Status 1 if something is wrong.
+    """
+    # Imported late, as in _serve.
+    from hookcast_app.delivery import checker  # noqa: PLC0415
+
+    try:
+        report = asyncio.run(checker.check_deployment(redis_url))
+    except InvalidInput as error:
+        return _refuse(explain_input(error, {"redis_url"}))
+    except HookcastError as error:
+        _say(str(error))
+        return FAILED
+    for violation in report.violations:
+        typer.echo(str(violation))
+    places = ", ".join(f"{count:,} {place}" for place, count in sorted(report.places.items())) or "no deliveries"
+    typer.echo(f"{report.events:,} events; {places}; {len(report.violations):,} violations")
+    return FAILED if report.violations else 0
+
+
 def _serve(settings: Settings) -> int:
     # Imported late: `hookcast version` and a refused setting need none of it.
     from hookcast_app.first_start import with_keys  # noqa: PLC0415

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import msgspec
@@ -27,7 +27,7 @@ from tests.support.lanes import RECORD
 from tests.support.partitions import partitions
 from tests.support.receiver import Receiver, Reply, Request
 from tests.support.redis_cluster import RedisCluster, running_redis_cluster
-from tests.support.serving import Serving, is_taken, serving
+from tests.support.serving import COMMAND, Serving, is_taken, serving
 
 FIFO = {"ordering": "FIFO", "circuitBreaker": {"failures": 10_000}, "retry": {"schedule": ["1s"] * 30}}
 KEYS = 12
@@ -152,15 +152,45 @@ async def test_what_came_by_the_layout_of_before_is_known(redis: Redis) -> None:
     assert await known(placing, stores, events) == [1] * 20
 
 
+async def checked(url: str) -> tuple[int, str]:
+    """The status of `hookcast check`, and what it says."""
+    process = await asyncio.create_subprocess_exec(
+        COMMAND, "check", "--redis-url", url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    return process.returncode or 0, (out + err).decode()
+
+
+async def test_a_command_proves_that_nothing_is_lost(redis: Redis, redis_url: str) -> None:
+    """In all partitions; it tells what is wrong where, and writes nothing."""
+    among = partitions(redis)
+    await among.open(3)
+    placing, stores = stored_in(redis, among)
+    events = [keyed(number) for number in range(20)]
+    for event, tag in zip(events, tags(await placing.place(events)), strict=True):
+        await stores[tag].publish([event])
+    keys = await redis.dbsize()
+
+    assert await checked(redis_url) == (0, "20 events; 20 waiting; 0 violations\n")
+    assert await redis.dbsize() == keys
+    await redis.delete(among.active[1].keys.lane("u", "waiting"))
+    status, said = await checked(redis_url)
+    assert status == 1
+    assert "has not ended, and is nowhere\n" in said
+    assert (await checked("redis://127.0.0.1:1"))[0] == 1
+    assert await checked("http://") == (
+        2,
+        "hookcast: --redis-url: cannot be read as redis://[user:password@]host:port[/database]\n",
+    )
+
+
 # An app
 
 
 async def opened(url: str) -> Partitions:
     """The partitions of a deployment, to be looked at."""
     found = Partitions(Servers(url))
-    await found.home.redis.ping()
-    stored = cast("bytes", await found.home.redis.get(Keys().layout))
-    await found.open(int(stored.split()[-1]))
+    await found.learn()
     return found
 
 

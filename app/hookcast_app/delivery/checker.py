@@ -10,7 +10,7 @@ from typing import NamedTuple, cast
 from redis.asyncio import Redis
 
 from hookcast_app.delivery.models import ENDED, Place, State, states_of
-from hookcast_app.redis import Keys, Partition, translated
+from hookcast_app.redis import Keys, Partition, Partitions, Servers, translated
 from hookcast_app.references import ref_of
 
 PAGE = 1_000
@@ -41,6 +41,17 @@ class _Event(NamedTuple):
     states: dict[str, State]
     open: int
     dead: int
+
+
+async def check_deployment(url: str) -> Report:
+    """Reads everything behind a Redis' URL. Raises InvalidInput (field `redis_url`), Unavailable."""
+    servers = Servers(url)
+    try:
+        partitions = Partitions(servers)
+        await partitions.learn()
+        return await check_all(partitions.all)
+    finally:
+        await servers.aclose()
 
 
 async def check_all(partitions: Iterable[Partition]) -> Report:

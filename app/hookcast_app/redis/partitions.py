@@ -117,6 +117,20 @@ class Partitions:
             except Unavailable as error:
                 _log.debug("partitions.unavailable", detail=error.detail)
 
+    async def learn(self) -> None:
+        """Learns which partitions there are, of a deployment that this process is no part of. Writes nothing.
+
+        Raises Unavailable.
+        """
+        self.counts = await self._read() or self.counts
+        self.all = tuple(self._each(self.counts).values())
+        self.active = self.layout(self.epoch)
+
+    def _each(self, counts: Sequence[int]) -> dict[int, Partition]:
+        """All partitions that there are or were, by tag, those of now first."""
+        tags = dict.fromkeys(tag for count in reversed(counts) for tag in tags_of(count))
+        return {tag: self.by_tag(tag) or Partition(self._servers.of(tag), Keys(tag)) for tag in tags}
+
     async def refresh(self) -> None:
         """Learns whether there are more by now. Raises Unavailable."""
         stored = await self._read()
@@ -143,8 +157,7 @@ class Partitions:
         async with self._changing:
             if counts == self.counts:
                 return
-            tags = dict.fromkeys(tag for count in reversed(counts) for tag in tags_of(count))
-            known = {tag: self.by_tag(tag) or Partition(self._servers.of(tag), Keys(tag)) for tag in tags}
+            known = self._each(counts)
             for partition in known.values():
                 await self._end_earlier(partition, len(counts) - 1)
             if self.epoch or len(counts) > 1:
