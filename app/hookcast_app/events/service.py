@@ -160,6 +160,11 @@ class Events:
 
     async def _write(self, publications: Sequence[Publication]) -> list[int]:
         """What became of each (EventStore.publish). Raises Unavailable."""
+        if len(publications) == len(self._partitions.all) == 1:  # the usual case, and the rest costs as much again
+            try:
+                return [await self._enqueue(publications[0], self._partitions.home, self._partitions.epoch)]
+            except LayoutChanged:
+                await self._partitions.renew()
         verdicts: dict[int, int] = {}
         doubtful: set[int] = set()
         for _ in range(TRIES):
@@ -185,8 +190,6 @@ class Events:
             where if isinstance(where, int) else self._enqueue(publication, where, epoch)
             for publication, where in zip(publications, placed, strict=True)
         ]
-        if len(futures) == 1 and not isinstance(futures[0], int):  # the usual case: gather costs as much as the rest
-            return [await futures[0]]
         waiting = [each for each in futures if not isinstance(each, int)]
         results = iter(await asyncio.gather(*waiting, return_exceptions=True))
         return [_settled(each if isinstance(each, int) else next(results)) for each in futures]
