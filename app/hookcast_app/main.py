@@ -169,8 +169,8 @@ class Application:
 
     async def _watch(self, partition: Partition, partitions: Partitions) -> None:
         """Waits for a server, and watches it from then on."""
-        self._watched.add(partition.keys.tag)
         state = await first_contact(partition.redis, partition.keys)
+        self._watched.add(partition.keys.tag)
         watch = RedisWatch(
             partition.redis,
             state,
@@ -197,7 +197,7 @@ class Application:
         if self._kept is not None:
             await self._kept.restore()
         if self._dispatching is not None:
-            self._dispatching.look()
+            await self._dispatching.restore()
 
     async def _emptied(self, instance: str) -> None:
         """Tells whoever subscribes to it that accepted events are lost."""

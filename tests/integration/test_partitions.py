@@ -1,8 +1,10 @@
 """Several partitions: which there are, where events and their ids go, and that their number grows."""
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -10,12 +12,14 @@ from redis.asyncio import Redis
 
 from hookcast_app.events.placing import Placed, Placing
 from hookcast_app.events.store import ELSEWHERE, REUSED, STORED, EventStore, Publication
-from hookcast_app.redis import Keys, Partition, Partitions
+from hookcast_app.redis import Keys, LayoutChanged, Partition, Partitions, create_redis
 from hookcast_app.redis.servers import slot_of, tags_of
 from hookcast_app.references import reference
-from hookcast_core.errors import InvalidInput
+from hookcast_core.errors import InvalidInput, Unavailable
+from tests.support.app import RunningApp, eventually, running_app, settings_for
 from tests.support.lanes import RECORD
-from tests.support.partitions import partitions
+from tests.support.partitions import OneServer, partitions
+from tests.support.receiver import Receiver, Reply
 from tests.support.serving import COMMAND
 
 
@@ -125,6 +129,136 @@ async def test_what_came_by_the_layout_of_before_is_known(redis: Redis) -> None:
     placing, stores = stored_in(redis, after)
 
     assert await known(placing, stores, events) == [1] * 20
+
+
+async def test_an_id_that_was_reserved_in_vain_may_have_another_body(redis: Redis) -> None:
+    """Its event was never acknowledged; once one was, its body counts."""
+    among = partitions(redis)
+    await among.open(5)
+    placing, stores = stored_in(redis, among)
+    await placing.place([keyed(number) for number in range(20)])
+
+    others = [keyed(number, b"2" * 16) for number in range(20)]
+    for event, tag in zip(others, tags(await placing.place(others)), strict=True):
+        assert await stores[tag].publish([event]) == [STORED]
+
+    for given, expected in ((b"2" * 16, 1), (b"1" * 16, REUSED)):
+        (where,) = placed = await placing.place([keyed(3, given)])
+        assert where == expected or await stores[tags(placed)[0]].publish([keyed(3, given)]) == [expected]
+
+
+async def test_a_reservation_by_a_layout_that_is_not_known_yet_is_no_defect(redis: Redis) -> None:
+    """Whoever finds one looks for the layout first."""
+    behind, ahead = partitions(redis), partitions(redis)
+    await redis.set(Keys().layout, "1")
+    await behind.open(3)
+    placing, _ = stored_in(redis, behind)
+    await ahead.open(7)
+    newer, _ = stored_in(redis, ahead)
+    events = [keyed(number) for number in range(60)]
+    await newer.place(events)
+
+    for event in events:
+        with contextlib.suppress(LayoutChanged):
+            await placing.place([event])
+
+
+async def test_what_is_known_once_may_be_lost(redis: Redis) -> None:
+    """The others still know how often there came to be more: whoever starts first takes it from them."""
+    await redis.set(Keys().layout, "1")
+    await partitions(redis).open(3)
+    await redis.delete(*[key async for key in redis.scan_iter(match=f"{Keys().prefix}*")])
+
+    found = partitions(redis)
+    await found.open(3)
+    await found.renew()
+
+    placing, stores = stored_in(redis, found)
+    events = [keyed(number) for number in range(20)]
+    for event, tag in zip(events, tags(await placing.place(events)), strict=True):
+        assert await stores[tag].publish([event], found.epoch) == [STORED]
+
+
+class PartlyAway(OneServer):
+    """Servers of which those with some partitions cannot be reached."""
+
+    def __init__(self, redis: Redis, away: set[int]) -> None:
+        super().__init__(redis)
+        self.away = away
+        self.nothing = create_redis("redis://127.0.0.1:1")
+
+    def of(self, tag: int) -> Redis:
+        """The client."""
+        return self.nothing if tag in self.away else super().of(tag)
+
+
+async def test_no_more_partitions_than_can_be_reached(redis: Redis) -> None:
+    """Else those that are reached would take nothing until the others are there."""
+    now = partitions(redis)
+    await now.open(2)
+
+    with pytest.raises(Unavailable):
+        await Partitions(PartlyAway(redis, {tags_of(5)[3]})).open(5)
+
+    assert await redis.get(now.home.keys.layout) == b"2"
+
+
+async def test_a_disabled_subscription_stays_so_in_new_partitions(
+    redis_url: str, redis: Redis, tmp_path: Path, receiver: Receiver
+) -> None:
+    """And in one that came back empty."""
+    receiver.behaviour = lambda _request: Reply(410)
+    async with running_app(settings_for(redis_url, tmp_path)) as app:
+        uid = await app.subscribe(receiver.url)
+        await app.publish()
+        await receiver.wait_for(1)
+        await eventually(lambda: redis.hexists(Keys().disabled, uid))
+        among = app.application._partitions
+        assert among is not None
+
+        await among.open(6)
+        for number in range(30):
+            await app.publish(data=number)
+
+        assert [await redis.hexists(each.keys.disabled, uid) for each in among.all] == [True] * 6
+        await redis.delete(among.active[1].keys.disabled)
+        await app.application._restore()
+        assert await redis.hexists(among.active[1].keys.disabled, uid)
+        await eventually(lambda: is_waiting(app, uid, 30))
+    assert len(receiver.requests) == 1
+
+
+async def is_waiting(app: RunningApp, uid: str, count: int) -> bool:
+    """Whether so many deliveries of a subscription wait."""
+    stats = (await app.client.get(f"/api/v1/webhook-subscriptions/{uid}/stats")).json()
+    return bool(stats["deliveries"]["waiting"] == count)
+
+
+async def test_a_listing_goes_on_over_a_growth(
+    redis_url: str, redis: Redis, tmp_path: Path, receiver: Receiver
+) -> None:
+    """What waits for its next attempt is listed once, wherever partitions come in their order."""
+    receiver.behaviour = lambda _request: Reply(503)
+    async with running_app(settings_for(redis_url, tmp_path, partitions=2)) as app:
+        uid = await app.subscribe(
+            receiver.url, delivery={"retry": {"schedule": ["1h"]}, "circuitBreaker": {"failures": 99}}
+        )
+        for number in range(12):
+            await app.publish(data=number)
+        among = app.application._partitions
+        assert among is not None
+        laters = [each.keys.lane(uid, "later") for each in among.all]
+
+        async def all_wait() -> bool:
+            return sum([await redis.zcard(later) for later in laters]) == 12
+
+        await eventually(all_wait)
+        path = f"/api/v1/webhook-subscriptions/{uid}/deliveries"
+        first = (await app.client.get(path, params={"status": "later", "limit": 5})).json()
+        await among.open(5)
+        rest = (await app.client.get(path, params={"status": "later", "limit": 50, "cursor": first["next"]})).json()
+
+    assert len({item["id"] for item in first["items"] + rest["items"]}) == 12 == len(first["items"] + rest["items"])
 
 
 async def checked(url: str) -> tuple[int, str]:

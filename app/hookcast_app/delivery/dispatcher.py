@@ -20,7 +20,6 @@ from hookcast_app.delivery.work import Work
 from hookcast_app.health import PATIENCE_SECONDS
 from hookcast_core.configuration import Entry
 from hookcast_core.errors import Unavailable
-from hookcast_core.subscription import MaxBacklog
 
 _log = structlog.get_logger("hookcast.delivery")
 
@@ -189,7 +188,7 @@ class Dispatcher:
             if lane.taken:
                 self._work.feed(lane)  # what kept it from starting more may no longer hold
         elif disposition is Disposition.HOLD and entry is not None:
-            lane.max_backlog = part_of_backlog(entry.spec.delivery.max_backlog, self._part())
+            lane.max_backlog = entry.spec.delivery.max_backlog
             self._work.hold(lane)
         elif disposition is Disposition.DISCARD and not lane.taken:
             lane.discarding, lane.limit = True, 1
@@ -209,7 +208,7 @@ class Dispatcher:
         part = self._part()
         lane.limit = part.count(delivery.max_in_flight)
         lane.park_ms = 0
-        lane.max_backlog = part_of_backlog(delivery.max_backlog, part)
+        lane.max_backlog = delivery.max_backlog
         lane.breaker.follow(delivery.circuit_breaker, fingerprint(entry))
         rate = delivery.rate_limit
         lane.pace = Pace(rate.requests, rate.per, part.of) if rate else None
@@ -281,10 +280,3 @@ class Dispatcher:
                 self._work.leave(lane)
             elif now - lane.renewed_at > RENEW_SECONDS:
                 self._want(lane)
-
-
-def part_of_backlog(limit: MaxBacklog | None, part: Part) -> MaxBacklog | None:
-    """A lane's part of the backlog that a subscription may have."""
-    if limit is None or limit.count is None or part.of == 1:
-        return limit
-    return limit.model_copy(update={"count": part.count(limit.count)})

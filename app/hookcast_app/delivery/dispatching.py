@@ -88,8 +88,9 @@ class Dispatching:
         self._client = HttpClient(policy, connections_per_endpoint=MAX_CONNECTIONS)
         self._targets = Targets(configuration, version("hookcast"), clock, settings.deletion_grace_seconds)
         self._attempts = Attempts(self._client, clock, random)
+        self._disabled = DisabledStore(partitions)
         self._disabling = Disabling(
-            DisabledStore(partitions), configuration, clock, report, after_seconds=settings.disable_after_seconds
+            self._disabled, configuration, clock, report, after_seconds=settings.disable_after_seconds
         )
         self._passed: dict[str, int] = {}
         self._tasks: asyncio.TaskGroup | None = None
@@ -194,6 +195,7 @@ class Dispatching:
         return Part(active.index(partition) if partition in active else len(active), len(active))
 
     async def _grown(self) -> None:
+        await self._disabled.spread()
         for served in self._open():
             if self._tasks is not None:
                 self._tasks.create_task(served.run(), name="partition")
@@ -251,6 +253,11 @@ class Dispatching:
         self.wellbeing.stopped(stopped | {uid: ("Disabled", one.reason) for uid, one in disabled.items()})
         self.wellbeing.keep(self._configuration.entries.keys())
         return self.wellbeing.since(cursor)
+
+    async def restore(self) -> None:
+        """A Redis came back empty: it learns what others know, and work is looked for. Raises Unavailable."""
+        await self._disabled.spread()
+        self.look()
 
     def look(self) -> None:
         """Looks for work at once."""

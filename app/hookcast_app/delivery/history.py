@@ -1,7 +1,7 @@
 """What the API shows of events and deliveries: reads only, newest first, in pages."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple, Self, cast
@@ -173,15 +173,15 @@ class History:
         each = [(part, uid, part.keys.lane(uid, place.value)) for part in self._partitions.all for uid in uids]
         return await self._newest(each, before, limit)
 
-    async def later(self, uid: str, ranks: Sequence[int], limit: int) -> tuple[list[str], list[int]]:
+    async def later(self, uid: str, ranks: Mapping[int, int], limit: int) -> tuple[list[str], dict[int, int]]:
         """Refs of a subscription's deliveries that wait for their next attempt, the soonest first.
 
-        `ranks` say how many were listed of each partition before, none at first; and so do those that are returned.
+        `ranks` say, by tag, how many were listed of each partition before; and so do those that are returned.
         """
-        partitions = self._partitions.all
-        listed = [*ranks, *[0] * (len(partitions) - len(ranks))]
+        listed = {partition.keys.tag: ranks.get(partition.keys.tag, 0) for partition in self._partitions.all}
         found: list[tuple[float, int, str]] = []
-        for at, (redis, keys) in enumerate(partitions):
+        for redis, keys in self._partitions.all:
+            at = keys.tag
             with translated("list deliveries"):
                 answer = await redis.zrange(
                     keys.lane(uid, "later"), listed[at], listed[at] + limit - 1, withscores=True

@@ -18,7 +18,7 @@ from hookcast_core.configuration import Entry
 from hookcast_core.errors import InvalidInput, Reason
 
 Limit = Annotated[int, Query(ge=1, le=200, description="Items a page.")]
-_RANKS = re.compile(r"\d{1,9}(\.\d{1,9}){0,200}", re.ASCII)
+_RANKS = re.compile(r"\d{1,9}:\d{1,9}(\.\d{1,9}:\d{1,9}){0,200}", re.ASCII)
 CursorText = Annotated[str | None, Query(max_length=2_000, description="`next` of the last page.")]
 SCAN_FACTOR = 5
 """A page looks at so many references per item at most; it may then be short, or empty, and still have a next."""
@@ -212,7 +212,7 @@ class Reads:
         """The next refs of one place, and where its listing goes on behind them."""
         if place is Place.LATER:
             refs, ranks = await self._history.later(uid, _ranks(before), limit)
-            return refs, ".".join(map(str, ranks))
+            return refs, ".".join(f"{tag}:{rank}" for tag, rank in ranks.items())
         listed = await self._history.deliveries([uid], place, _cursor(before or None), limit)
         return [each.ref for each in listed], listed[-1].cursor if listed else before
 
@@ -268,8 +268,9 @@ def _cursor(text: str | None) -> Cursor | None:
         raise _wrong_cursor() from None
 
 
-def _ranks(text: str) -> list[int]:
-    return [int(rank) for rank in text.split(".")] if text else []
+def _ranks(text: str) -> dict[int, int]:
+    pairs = (pair.split(":") for pair in text.split(".")) if text else ()
+    return {int(tag): int(rank) for tag, rank in pairs}
 
 
 def _place_cursor(places: Sequence[Place], cursor: str | None) -> tuple[int, str]:

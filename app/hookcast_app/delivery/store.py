@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import msgspec
 from redis.asyncio import Redis
@@ -197,6 +197,17 @@ class DisabledStore:
         for redis, keys in self._partitions.all:
             with translated("disable"):
                 await _unmarked(redis, [keys.mark, keys.disabled], ["HSET", uid, state])
+
+    async def spread(self) -> None:
+        """Has every partition know what any of them does: there are new ones, or one came back empty."""
+        found: dict[bytes, bytes] = {}
+        for redis, keys in self._partitions.all:
+            with translated("look for disabled subscriptions"):
+                found |= cast("dict[bytes, bytes]", await redis.hgetall(keys.disabled))
+        for redis, keys in self._partitions.all:
+            for uid, state in found.items():
+                with translated("disable"):
+                    await _unmarked(redis, [keys.mark, keys.disabled], ["HSETNX", uid, state])
 
     async def enable(self, uid: str) -> None:
         """Forgets that a subscription was disabled, and what is known of its endpoint, and wakes its lanes."""

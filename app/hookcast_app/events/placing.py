@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Sequence
 from hashlib import blake2b
 
-from hookcast_app.events.store import REUSED, Claim, EventStore, Publication
-from hookcast_app.redis import Partition, Partitions
+from hookcast_app.events.store import REUSED, Claim, EventStore, Publication, reserved
+from hookcast_app.redis import LayoutChanged, Partition, Partitions
 from hookcast_app.references import order_of, ref_of
 
 Placed = Partition | int
@@ -96,9 +96,11 @@ class Placing:
         if (verdict := _verdict(claim, known)) is not None:
             return verdict
         tag = int(known[17:])
-        if tag == claim.tag:
+        if known == reserved(claim.publication, claim.tag):
             return partition
-        # It was reserved for another partition, by an earlier layout or configuration: it counts if it came there.
+        if tag not in self._stores:
+            raise LayoutChanged
+        # It was reserved for another event or partition (an earlier layout or configuration): it counts if that came.
         (there,) = await self._stores[tag].claim([claim], None)
         if there and (verdict := _verdict(claim, there)) is not None:
             return verdict
@@ -109,6 +111,6 @@ class Placing:
 
 def _verdict(claim: Claim, known: bytes) -> int | None:
     """What became of an event by what is known of its id, or None if that is only reserved."""
-    if known[:16] != claim.publication.given:
-        return REUSED
-    return None if known[16:17] == b"@" else int(known[16:])
+    if known[16:17] == b"@":
+        return None
+    return int(known[16:]) if known[:16] == claim.publication.given else REUSED

@@ -59,12 +59,12 @@ for number = 1, events do
   if event.digest ~= '' then
     event.ref = string.match(event.reference, '^%S+')
     local known = seen[event.key] or remembered(event.ref) or redis.call('HGET', event.key, 'h')
-    if known == event.digest .. here then
-      known = nil -- it was reserved for what comes now
-    end
-    if known then
-      verdict = string.sub(known, 1, 16) == event.digest and (tonumber(string.sub(known, 17)) or -3) or -2
-    else
+    local rest = known and string.sub(known, 17)
+    if rest and string.sub(rest, 1, 1) == '@' and rest ~= here then
+      verdict = -3
+    elseif rest and rest ~= here then
+      verdict = string.sub(known, 1, 16) == event.digest and tonumber(rest) or -2
+    else -- new, or reserved for here and did not come
       seen[event.key] = event.digest .. ARGV[arg + 4]
     end
   end

@@ -6,7 +6,8 @@ may come twice (its relay died before it could say that it had published it): ea
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 from zlib import crc32
 
 import structlog
@@ -17,13 +18,27 @@ from hookcast_core.errors import Unavailable
 
 LEASE_MS = 5_000
 POLL_SECONDS = 1.0
-AT_ONCE = 500
+AT_ONCE = 64
+MOST_BYTES = 4_194_304
+"""What goes into one script, so that none blocks Redis for long; one event's publications alone may be more."""
 SEEN_SECONDS = 300
 """For so long a channel knows which events it has had."""
 
 _outbox = Script("hookcast_app.events", "outbox.lua")
 _relayed = Script("hookcast_app.events", "relayed.lua")
 _log = structlog.get_logger("hookcast.events")
+
+
+class Entry(NamedTuple):
+    """What an outbox has for one event: `e` its reference, `p` the payload, `c` the channels."""
+
+    id: bytes
+    fields: dict[bytes, bytes]
+
+    @property
+    def size(self) -> int:
+        """The bytes that go to channels."""
+        return len(self.fields[b"p"]) * (self.fields[b"c"].count(b" ") + 1)
 
 
 class Relay:
@@ -64,7 +79,8 @@ class Relay:
     async def _empty(self) -> None:
         done: list[bytes] = []
         while (entries := await self._take(AT_ONCE, done)) or done:
-            await self._publish(entries)
+            for some in _in_pieces(entries):
+                await self._publish(some)
             done = [entry for entry, _ in entries]
 
     async def _leave(self) -> None:
@@ -73,7 +89,7 @@ class Relay:
         except Unavailable as error:  # then the lease ends by itself
             _log.debug("relay.unavailable", detail=error.detail)
 
-    async def _take(self, count: int, done: Sequence[bytes]) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    async def _take(self, count: int, done: Sequence[bytes]) -> list[Entry]:
         keys = self._partition.keys
         with translated("relay publications"):
             found = await _outbox(
@@ -81,9 +97,9 @@ class Relay:
                 [keys.mark, keys.relay, keys.outbox],
                 [self._token, LEASE_MS, count, *done],
             )
-        return [(entry, dict(zip(flat[::2], flat[1::2], strict=True))) for entry, flat in found or ()]
+        return [Entry(entry, dict(zip(flat[::2], flat[1::2], strict=True))) for entry, flat in found or ()]
 
-    async def _publish(self, entries: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+    async def _publish(self, entries: Sequence[Entry]) -> None:
         """In the order of the outbox on each channel."""
         keys: dict[Partition, list[str]] = defaultdict(list)
         args: dict[Partition, list[str | bytes | int]] = defaultdict(lambda: [SEEN_SECONDS])
@@ -99,3 +115,15 @@ class Relay:
     def _of_channel(self, name: str) -> Partition:
         active = self._partitions.active
         return active[crc32(name.encode()) % len(active)]
+
+
+def _in_pieces(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """In order, each piece small enough for one script."""
+    piece: list[Entry] = []
+    for entry in entries:
+        if piece and sum(each.size for each in piece) + entry.size > MOST_BYTES:
+            yield piece
+            piece = []
+        piece.append(entry)
+    if piece:
+        yield piece

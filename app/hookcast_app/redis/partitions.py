@@ -97,9 +97,14 @@ class Partitions:
         Raises InvalidInput (field `partitions`) if there are more, Unavailable.
         """
         stored = await self._read()
-        if stored is None:  # nothing was published yet, or all of it to one partition
-            await self._swap("", str(wanted if await self._is_fresh() else 1))
-            stored = await self._read() or (1,)
+        if stored is None or stored[-1] < wanted:
+            epoch = await self._reached(wanted)
+            if stored is None:
+                # Nothing was published yet, or all of it to one partition; or what is known once was lost, and each of
+                # the others still knows how often there came to be more.
+                first = wanted if epoch or await self._is_fresh() else 1
+                await self._swap("", _text([first] * (epoch + 1)))
+                stored = await self._read() or (1,)
         while stored[-1] < wanted:
             await self._swap(_text(stored), _text((*stored, wanted)))
             stored = await self._read() or (1,)
@@ -178,6 +183,18 @@ class Partitions:
             keys = [partition.keys.mark, partition.keys.switches]
             found: bytes = await _switch(partition.redis, keys, [epoch])
         self._switches[partition.keys.tag] = tuple(map(int, found.split()[1:]))
+
+    async def _reached(self, count: int) -> int:
+        """Reaches each of so many partitions before there are; how often their number has changed.
+
+        Raises Unavailable.
+        """
+        epochs = []
+        for partition in self._each([count]).values():
+            with translated("be asked for its partitions"):
+                found = await partition.redis.get(partition.keys.switches)
+            epochs.append(int((found or b"0").split()[0]))
+        return max(epochs)
 
     async def _read(self) -> tuple[int, ...] | None:
         with translated("be asked for its partitions"):

@@ -8,6 +8,7 @@ not carried out; the connection then counts as broken, and the next one goes to 
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 from redis.asyncio import Redis
@@ -18,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hookcast_app.redis.connect import create_redis
 from hookcast_app.redis.errors import ClusterChanged
+from hookcast_core.errors import InvalidInput, Reason
 
 SLOTS = 16_384
 KNOWN_SECONDS = 1.0
@@ -163,9 +165,13 @@ class _Located(AbstractConnection):
     slot: int
     host: str
     port: int
+    db: int
 
     async def _connect(self) -> None:
         self.host, self.port = await self.cluster.master(self.slot)
+        if self.cluster.is_one and self.db:
+            detail = f"names the database {self.db}; a Redis Cluster has none but 0, so leave it out"
+            raise InvalidInput(Reason.INVALID_SETTING, "redis_url", detail)
         try:
             await super()._connect()  # type: ignore[safe-super,no-untyped-call]
         except OSError:
@@ -193,6 +199,7 @@ def ranges(count: int) -> Iterator[range]:
         yield range(number * SLOTS // count, (number + 1) * SLOTS // count)
 
 
+@cache
 def tags_of(count: int) -> tuple[int, ...]:
     """The hash tags of so many partitions: for each the smallest integer whose slot lies in its range of slots."""
     wanted = list(ranges(count))
