@@ -81,7 +81,6 @@ class Application:
         self._kept: KeptSubscriptions | None = None
         self._reports: Events | None = None
         self._watches = RedisWatches()
-        self._watched: set[int] = set()
         self._partitions: Partitions | None = None
         self._fastapi = _fastapi(self._lifespan)
         self._gate = body_gate.BodyGate(self._fastapi, self._keys, settings.max_event_bytes)
@@ -170,7 +169,6 @@ class Application:
     async def _watch(self, partition: Partition, partitions: Partitions) -> None:
         """Waits for a server, and watches it from then on."""
         state = await first_contact(partition.redis, partition.keys)
-        self._watched.add(partition.keys.tag)
         watch = RedisWatch(
             partition.redis,
             state,
@@ -181,13 +179,13 @@ class Application:
             on_mark=self._follow_mark if partition == partitions.home else lambda _is_marked: None,
             on_restart=self._start_over,
         )
-        self._watches.each.append(watch)
+        self._watches.each[partition.keys.tag] = watch
         self._start("redis watch", watch.run())
 
     async def _watch_others(self, partitions: Partitions) -> None:
         """On a cluster each partition may be on another server."""
         for partition in partitions.all if partitions.is_cluster else ():
-            if partition.keys.tag not in self._watched:
+            if partition.keys.tag not in self._watches.each:
                 await self._watch(partition, partitions)
 
     async def _restore(self) -> None:

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from hookcast_app.delivery.store import LaneStore
 from hookcast_app.redis import create_redis
+from tests.support.lanes import Publish, lane_store, publisher
 from tests.support.receiver import Receiver, running_receiver
 from tests.support.valkey import running_valkey
 
@@ -23,6 +25,18 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     client = create_redis(redis_url)
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+def store(redis: Redis) -> LaneStore:
+    """One dispatcher's lanes."""
+    return lane_store(redis)
+
+
+@pytest.fixture
+def publish(redis: Redis) -> Publish:
+    """Publishes to its lanes."""
+    return publisher(redis)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from hookcast_app.observability import Metrics
 from hookcast_core.configuration import Configuration
 from hookcast_core.errors import Unavailable
 from tests.support.app import eventually
-from tests.support.lanes import Publish, lane_store, publisher
+from tests.support.lanes import Publish, lane_store
 from tests.support.operator import entry
 
 
@@ -47,11 +47,6 @@ class Looked:
 @pytest.fixture
 def looked(redis: Redis) -> Looked:
     return Looked(redis)
-
-
-@pytest.fixture
-def publish(redis: Redis) -> Publish:
-    return publisher(redis)
 
 
 async def test_nothing_is_nothing(looked: Looked) -> None:

@@ -19,7 +19,7 @@ from hookcast_core.configuration import Configuration
 from hookcast_core.errors import Unavailable
 from tests.support.app import eventually
 from tests.support.dispatching import NEVER, configuration, dispatching, settled
-from tests.support.lanes import KEYS, RECORD, Publish, publisher
+from tests.support.lanes import KEYS, RECORD, Publish
 from tests.support.receiver import Receiver, Reply
 
 
@@ -75,11 +75,6 @@ def lane_store(redis: Redis, token: str = "ours", lease_seconds: float = 30) -> 
     return FaultyStore(
         redis, KEYS, token=token, lease_seconds=lease_seconds, retention_seconds=100, dead_letter_retention_seconds=100
     )
-
-
-@pytest.fixture
-def publish(redis: Redis) -> Publish:
-    return publisher(redis)
 
 
 async def test_a_redis_that_fails_for_a_while_loses_and_doubles_nothing(

@@ -11,14 +11,8 @@ from redis.asyncio import Redis
 from hookcast_core.configuration import Configuration
 from tests.support.app import eventually
 from tests.support.dispatching import NEVER, configuration, dispatching, settled
-from tests.support.lanes import KEYS, Publish, lane_store, publisher
+from tests.support.lanes import KEYS, Publish, lane_store
 from tests.support.receiver import Receiver, Reply
-
-
-@pytest.fixture
-def publish(redis: Redis) -> Publish:
-    return publisher(redis)
-
 
 # FIFO
 

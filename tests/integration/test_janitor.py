@@ -89,7 +89,7 @@ class Full:
 
     async def look(self) -> None:
         """Has the app see how full Redis is."""
-        for watch in self.app.application._watches.each:
+        for watch in self.app.application._watches.each.values():
             await watch.look()
 
     async def used(self) -> int:

@@ -7,18 +7,8 @@ from redis.asyncio import Redis
 
 from hookcast_app.delivery.models import Attempt, Place, Record
 from hookcast_app.delivery.store import FAR, DisabledStore, LaneStore, Result, ScriptOutcome, Turn
-from tests.support.lanes import KEYS, Publish, lane_store, publisher
+from tests.support.lanes import KEYS, Publish, lane_store
 from tests.support.partitions import partitions
-
-
-@pytest.fixture
-def store(redis: Redis) -> LaneStore:
-    return lane_store(redis)
-
-
-@pytest.fixture
-def publish(redis: Redis) -> Publish:
-    return publisher(redis)
 
 
 def settle(entry: bytes, ref: str, outcome: ScriptOutcome, delay_ms: int = 0) -> Turn:

@@ -10,20 +10,10 @@ from hookcast_app.delivery.models import Place, Record
 from hookcast_app.delivery.store import DisabledStore, LaneStore, Result, ScriptOutcome, Turn
 from hookcast_app.redis import Mark, Phase, swap_mark
 from hookcast_core.errors import Unavailable
-from tests.support.lanes import KEYS, Publish, lane_store, publisher
+from tests.support.lanes import KEYS, Publish
 from tests.support.partitions import partitions
 
 PLACES = ("waiting", "delivered", "dead", "discarded")
-
-
-@pytest.fixture
-def store(redis: Redis) -> LaneStore:
-    return lane_store(redis)
-
-
-@pytest.fixture
-def publish(redis: Redis) -> Publish:
-    return publisher(redis)
 
 
 def leftovers(redis: Redis, *gone: str) -> Leftovers:

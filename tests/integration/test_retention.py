@@ -15,20 +15,10 @@ from hookcast_app.delivery.store import LaneStore, Result, ScriptOutcome, Turn
 from hookcast_app.events.store import EventStore, Publication
 from hookcast_app.redis import Mark, Phase, swap_mark
 from hookcast_core.errors import Unavailable
-from tests.support.lanes import KEYS, RECORD, Publish, lane_store, publisher
+from tests.support.lanes import KEYS, RECORD, Publish
 from tests.support.partitions import home, partitions
 
 PLACES = {"delivered": Place.DELIVERED, "dead": Place.DEAD, "discarded": Place.DISCARDED}
-
-
-@pytest.fixture
-def store(redis: Redis) -> LaneStore:
-    return lane_store(redis)
-
-
-@pytest.fixture
-def publish(redis: Redis) -> Publish:
-    return publisher(redis)
 
 
 def retention(redis: Redis, most_bytes: int) -> Retention:

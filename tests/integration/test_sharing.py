@@ -13,15 +13,10 @@ from hookcast_app.delivery.sharing import LEFT_ALONE_SECONDS, LeftAlone, Part, s
 from hookcast_app.delivery.store import Share
 from tests.support.app import eventually
 from tests.support.dispatching import configuration, sharing
-from tests.support.lanes import KEYS, Publish, lane_store, publisher
+from tests.support.lanes import KEYS, Publish, lane_store
 from tests.support.receiver import Receiver, Reply
 
 UIDS = tuple(f"u{number}" for number in range(30))
-
-
-@pytest.fixture
-def publish(redis: Redis) -> Publish:
-    return publisher(redis)
 
 
 def held(*dispatchers: Dispatcher) -> list[int]:

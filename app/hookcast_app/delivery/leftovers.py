@@ -8,7 +8,6 @@ from hookcast_app.redis import Keys, Script, translated
 
 LANES = 200
 """Lanes of one script."""
-_PARTS = ("lease", "waiting", "later", "delivered", "dead", "discarded")
 
 _leftovers = Script("hookcast_app.delivery", "leftovers.lua")
 
@@ -51,7 +50,8 @@ class Leftovers:
     async def _clear(self, uids: list[str]) -> int:
         names = self._keys
         keys = [names.mark, names.hungry, names.disabled, names.failing, names.buried]
-        keys += [names.lane(uid, part) for uid in uids for part in _PARTS]
+        for uid in uids:
+            keys += [names.lane(uid, "lease"), *names.places(uid)]
         with translated("forget lanes"):
             cleared: int = await _leftovers(self._redis, keys, [*self._retention, *uids])
         return cleared

@@ -14,7 +14,6 @@ from hookcast_core.errors import Reason
 _move = Script("hookcast_app.delivery", "move.lua")
 _cancel = Script("hookcast_app.delivery", "cancel.lua")
 _encode = msgspec.json.Encoder().encode
-_PLACES = ("waiting", "later", "delivered", "dead", "discarded")
 LEFT_ALONE_MS = 10_000
 """A task is somebody else's to go on with when nothing was done to it for so long."""
 
@@ -71,7 +70,7 @@ class Moves:
         args += (step.at, step.following, step.task, LEFT_ALONE_MS, step.looked) if step else ("", "", "", 0, 0)
         args.append(len(moves))
         for move in moves:
-            keys += [names.event(move.reference), *(names.lane(move.uid, place) for place in _PLACES)]
+            keys += [names.event(move.reference), *names.places(move.uid)]
             args += (move.uid, move.reference, move.seen.value, move.seen.record.place.value)
             args += (move.seen.entry, move.to, _encode(move.record))
         with translated("move deliveries"):

@@ -129,7 +129,8 @@ class LaneStore:
         keys += [self._keys.buried, self._keys.mark, self._keys.switches]
         args: list[str | bytes | int] = [*self._head, len(turns), self._epoch()]
         for turn in turns:
-            keys += self._lane_keys(turn)
+            keys += [self._keys.lane(turn.uid, "lease"), *self._keys.places(turn.uid)]
+            keys += [self._keys.event(result.ref) for result in turn.results]
             args += (turn.uid, turn.mode, turn.park_ms, turn.after, turn.want, turn.horizon_ms)
             until = "+" if turn.until_ms is None else f"({turn.until_ms}-0"
             args += (turn.failing, until, len(turn.results))
@@ -138,12 +139,6 @@ class LaneStore:
         with translated("turn"):
             answers = await _turn(self._redis, keys, args)
         return [_fetched(answer) for answer in answers]
-
-    def _lane_keys(self, turn: Turn) -> list[str]:
-        parts = ("lease", "waiting", "later", "delivered", "dead", "discarded")
-        keys = [self._keys.lane(turn.uid, part) for part in parts]
-        keys += [self._keys.event(result.ref) for result in turn.results]
-        return keys
 
     async def load(self, wanted: Sequence[tuple[str, bytes, str]]) -> list[Loaded | None]:
         """The deliveries (lane's UID, stream entry, ref), or None for those whose event is gone."""

@@ -138,19 +138,20 @@ class RedisWatches:
     """One for each server behind our URL, as far as we know: of a cluster one for each partition."""
 
     def __init__(self) -> None:
-        self.each: list[RedisWatch] = []
+        self.each: dict[int, RedisWatch] = {}
+        """By the hash tag of the partition that is looked at."""
 
     def check(self) -> str | None:
         """Why Redis keeps this process unready, or None."""
-        return next((why for watch in self.each if (why := watch.check()) is not None), None)
+        return next((why for watch in self.each.values() if (why := watch.check()) is not None), None)
 
     @property
     def emptied(self) -> int:
         """How often one came back empty."""
-        return sum(watch.emptied for watch in self.each)
+        return sum(watch.emptied for watch in self.each.values())
 
     @property
     def fullest(self) -> tuple[int, int]:
         """(used, most) memory in bytes of the one that is the fullest; the most is 0 where there is no limit."""
-        each = [(watch.used_memory, watch.max_memory) for watch in self.each]
+        each = [(watch.used_memory, watch.max_memory) for watch in self.each.values()]
         return max(each, key=lambda one: (one[0] / one[1] if one[1] else 0, one[0]), default=(0, 0))

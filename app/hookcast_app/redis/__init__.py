@@ -3,7 +3,7 @@
 from hookcast_app.redis.connect import create_redis
 from hookcast_app.redis.embedded import EmbeddedRedis
 from hookcast_app.redis.errors import translated
-from hookcast_app.redis.keys import PREFIX, Keys, channel
+from hookcast_app.redis.keys import Keys, channel
 from hookcast_app.redis.moving import Mark, Phase, read_mark, swap_mark
 from hookcast_app.redis.partitions import LAYOUT_CODE, LayoutChanged, Partition, Partitions
 from hookcast_app.redis.scripts import Script
@@ -23,7 +23,6 @@ from hookcast_app.redis.state import (
 __all__ = [
     "ALIVE_SECONDS",
     "LAYOUT_CODE",
-    "PREFIX",
     "EmbeddedRedis",
     "Keys",
     "LayoutChanged",

@@ -91,6 +91,10 @@ class Keys:
         """That an event was published on a realtime channel."""
         return f"{self.prefix}seen:{name}:{ref}"
 
+    def places(self, uid: str) -> list[str]:
+        """The places of a lane's deliveries, as scripts take them."""
+        return [self.lane(uid, place) for place in PLACES]
+
     def lane(self, uid: str, part: str) -> str:
         """A lane's lease, or one of the places of its deliveries."""
         return f"{self.prefix}lane:{uid}:{part}"
