@@ -291,3 +291,29 @@ async def test_a_command_proves_that_nothing_is_lost(redis: Redis, redis_url: st
         2,
         "hookcast: --redis-url: cannot be read as redis://[user:password@]host:port[/database]\n",
     )
+
+
+async def test_an_id_that_was_forgotten_may_be_used_in_another_partition(
+    redis_url: str, redis: Redis, tmp_path: Path, receiver: Receiver
+) -> None:
+    """While its former event is kept both are listed as what they are, and the id names the newer."""
+    async with running_app(settings_for(redis_url, tmp_path, partitions=5)) as app:
+        uid = await app.subscribe(receiver.url)
+        among = app.application._partitions
+        assert among is not None
+        answers = []
+        for key in range(8):
+            event = {"type": "order.created", "id": "same", "source": "/s", "orderingkey": str(key)}
+            answers.append((await app.client.post("/api/v1/events", json=event)).status_code)
+            for each in among.all:
+                await redis.delete(each.keys.remembered, each.keys.remembered_order)
+        listed = (await app.client.get("/api/v1/events")).json()["items"]
+        newest = (await app.client.get("/api/v1/events/same", params={"source": "/s"})).json()
+        found = (await app.client.get(f"/api/v1/deliveries/{listed[0]['deliveries'][0]['id']}")).json()
+        keys = [each["event"]["orderingkey"] for each in listed]
+
+    assert set(answers) == {202, 409}, "in its own partition an event that is kept is known"
+    assert len(set(keys)) == len(keys) == answers.count(202) > 1
+    assert newest == listed[0]
+    assert found["subscription"] == uid
+    assert found["acceptedAt"] == listed[0]["acceptedAt"]

@@ -85,23 +85,40 @@ class History:
         self._partitions = partitions
 
     async def event(self, ref: str) -> Known | None:
-        """One event with its deliveries, or None."""
-        for partition in self._partitions.all:
-            with translated("read an event"):
-                answer = await partition.redis.hgetall(partition.keys.event(ref))
-            fields = cast("dict[bytes, bytes]", answer)
-            if b"m" in fields:
-                event = msgspec.json.decode(fields[b"m"], type=Stored)
-                return Known(ref, event, fields[b"b"], states_of(fields), partition)
-        return None
+        """The newest event of this reference with its deliveries, or None.
+
+        Several partitions may each have one: an id is used for another ordering key once it was forgotten.
+        """
+        return next(iter(await self._kept(ref)), None)
+
+    async def event_in(self, tag: int, ref: str) -> Known | None:
+        """The event of this reference that one partition has, or None."""
+        partition = self._partitions.by_tag(tag)
+        return None if partition is None else await self._read(partition, ref)
 
     async def delivery(self, delivery_id: str) -> tuple[Known, str]:
         """The event of a delivery, and its subscription's UID. Raises InvalidInput (NotFound)."""
-        parts = split_delivery_id(delivery_id)
-        known = await self.event(parts[0]) if parts else None
-        if parts is None or known is None or parts[1] not in known.deliveries:
-            raise InvalidInput(Reason.NOT_FOUND, "delivery", "no delivery of this id is kept")
-        return known, parts[1]
+        if parts := split_delivery_id(delivery_id):
+            ref, uid = parts
+            for known in await self._kept(ref):
+                if uid in known.deliveries:
+                    return known, uid
+        raise InvalidInput(Reason.NOT_FOUND, "delivery", "no delivery of this id is kept")
+
+    async def _kept(self, ref: str) -> list[Known]:
+        """The events of this reference, newest first."""
+        found = [await self._read(partition, ref) for partition in self._partitions.all]
+        kept = [known for known in found if known is not None]
+        return sorted(kept, key=lambda known: known.event.accepted_ms, reverse=True)
+
+    async def _read(self, partition: Partition, ref: str) -> Known | None:
+        with translated("read an event"):
+            answer = await partition.redis.hgetall(partition.keys.event(ref))
+        fields = cast("dict[bytes, bytes]", answer)
+        if b"m" not in fields:
+            return None
+        event = msgspec.json.decode(fields[b"m"], type=Stored)
+        return Known(ref, event, fields[b"b"], states_of(fields), partition)
 
     async def found(self, partition: Partition, uid: str, refs: Sequence[str]) -> list[Found]:
         """One subscription's deliveries of these events of a partition, those that are there."""
@@ -173,8 +190,10 @@ class History:
         each = [(part, uid, part.keys.lane(uid, place.value)) for part in self._partitions.all for uid in uids]
         return await self._newest(each, before, limit)
 
-    async def later(self, uid: str, ranks: Mapping[int, int], limit: int) -> tuple[list[str], dict[int, int]]:
-        """Refs of a subscription's deliveries that wait for their next attempt, the soonest first.
+    async def later(
+        self, uid: str, ranks: Mapping[int, int], limit: int
+    ) -> tuple[list[tuple[int, str]], dict[int, int]]:
+        """(tag, ref) of a subscription's deliveries that wait for their next attempt, the soonest first.
 
         `ranks` say, by tag, how many were listed of each partition before; and so do those that are returned.
         """
@@ -191,7 +210,7 @@ class History:
         chosen = sorted(found)[:limit]
         for _, at, _ in chosen:
             listed[at] += 1
-        return [ref for _, _, ref in chosen], listed
+        return [(at, ref) for _, at, ref in chosen], listed
 
     async def _newest(
         self, streams: Sequence[tuple[Partition, str, str]], before: Cursor | None, limit: int

@@ -89,7 +89,7 @@ class Reads:
     async def events(self, limit: Limit = 50, cursor: CursorText = None) -> Response:
         """Accepted events, newest first, each with how its deliveries stand."""
         listed = await self._history.events(_cursor(cursor), limit)
-        known = [await self._history.event(each.ref) for each in listed]
+        known = [await self._history.event_in(each.tag, each.ref) for each in listed]
         items = [shown_event(each, self._clock()) for each in known if each is not None]
         return _page(items, listed[-1].cursor if len(listed) == limit else None)
 
@@ -147,7 +147,7 @@ class Reads:
         listed = await self._history.deliveries(uids, Place.DEAD, _cursor(cursor), limit)
         items: list[dict[str, object]] = []
         for each in listed:
-            items += await self._shown(each.ref, each.uid, Place.DEAD)
+            items += await self._shown(each.tag, each.ref, each.uid, Place.DEAD)
         return _page(items, listed[-1].cursor if len(listed) == limit else None)
 
     async def replay(self, task_id: str) -> Response:
@@ -199,8 +199,8 @@ class Reads:
         for place in places[start:]:
             while len(items) < limit:
                 refs, before = await self._refs_in(uid, place, before, limit - len(items))
-                for ref in refs:
-                    items += await self._shown(ref, uid, None)
+                for tag, ref in refs:
+                    items += await self._shown(tag, ref, uid, None)
                 if not refs:
                     break
             if len(items) >= limit:
@@ -208,13 +208,13 @@ class Reads:
             before = ""
         return _page(items, None)
 
-    async def _refs_in(self, uid: str, place: Place, before: str, limit: int) -> tuple[list[str], str]:
-        """The next refs of one place, and where its listing goes on behind them."""
+    async def _refs_in(self, uid: str, place: Place, before: str, limit: int) -> tuple[list[tuple[int, str]], str]:
+        """(tag, ref) of the next in one place, and where its listing goes on behind them."""
         if place is Place.LATER:
             refs, ranks = await self._history.later(uid, _ranks(before), limit)
             return refs, ".".join(f"{tag}:{rank}" for tag, rank in ranks.items())
         listed = await self._history.deliveries([uid], place, _cursor(before or None), limit)
-        return [each.ref for each in listed], listed[-1].cursor if listed else before
+        return [(each.tag, each.ref) for each in listed], listed[-1].cursor if listed else before
 
     async def _of_all(self, status: Place | None, limit: int, cursor: str | None) -> Response:
         items: list[dict[str, object]] = []
@@ -225,15 +225,15 @@ class Reads:
             if not listed:
                 return _page(items, None)
             for each in listed:
-                items += await self._shown(each.ref, None, status)
+                items += await self._shown(each.tag, each.ref, None, status)
                 cursor, before = each.cursor, Cursor(*each[:4])
                 if len(items) >= limit:
                     break
             looked += len(listed)
         return _page(items, cursor)
 
-    async def _shown(self, ref: str, uid: str | None, status: Place | None) -> list[dict[str, object]]:
-        known = await self._history.event(ref)
+    async def _shown(self, tag: int, ref: str, uid: str | None, status: Place | None) -> list[dict[str, object]]:
+        known = await self._history.event_in(tag, ref)
         return self._matching(known, uid, status) if known else []
 
     def _matching(self, known: Known, uid: str | None, status: Place | None) -> list[dict[str, object]]:
