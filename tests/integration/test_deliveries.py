@@ -136,17 +136,18 @@ async def test_gone_disables_until_the_specification_changes(app: RunningApp, re
 
 
 async def test_a_hanging_endpoint_times_out_and_delays_no_other(app: RunningApp, receiver: Receiver) -> None:
-    """One endpoint hangs for its whole time-out; the others' deliveries pass it by."""
+    """Endpoints hang for their whole time-out, a long and a short one; the others' deliveries pass them by."""
     released = asyncio.Event()
 
     async def hang(request: Request) -> Reply:
-        if request.path == "/hang":
+        if request.path != "/fine":
             await released.wait()
         return Reply()
 
     receiver.behaviour = hang
-    retry = {"timeout": "1s", "retry": {"schedule": []}}
-    hanging = await app.subscribe(f"{receiver.url}/hang", name="hanging", delivery=retry)
+    delivery = {"timeout": "30s", "retry": {"schedule": []}}
+    await app.subscribe(f"{receiver.url}/hang", name="hanging", delivery=delivery)
+    short = await app.subscribe(f"{receiver.url}/short", name="short", delivery={**delivery, "timeout": "1s"})
     await app.subscribe(f"{receiver.url}/fine", name="fine")
 
     answers = [await app.publish() for _ in range(40)]
@@ -154,7 +155,7 @@ async def test_a_hanging_endpoint_times_out_and_delays_no_other(app: RunningApp,
     assert sum(request.path == "/hang" for request in receiver.requests) <= 16
 
     async def dead() -> dict[str, Any]:
-        answer = await app.client.get(f"/api/v1/deliveries/{answers[0]['id']}.{hanging}")
+        answer = await app.client.get(f"/api/v1/deliveries/{answers[0]['id']}.{short}")
         content: dict[str, Any] = answer.json()
         return content
 
