@@ -1,13 +1,38 @@
 """What is decided of a WebSocket before it is accepted. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from websockets.datastructures import Headers as RequestHeaders
 
 SUBPROTOCOL = "centrifuge-json"
 ANY_ORIGIN = "*"
 _WEB_SCHEMES = frozenset({"http", "https"})
 
+_VERSION = "13"
+
 Headers = Iterable[tuple[bytes, bytes]]
 """ASGI headers: names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a handshake is answered with instead of 101."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def refusal(headers: RequestHeaders) -> Refusal | None:
+    """What is wrong with a handshake that websockets would take, or answer with less."""
+    if len(headers.get_all("Host")) != 1:
+        return Refusal(400, "a request has one Host header (RFC 9112, 3.2)\n")
+    versions = headers.get_all("Sec-WebSocket-Version")
+    if len(versions) == 1 and versions[0] != _VERSION:
+        # RFC 6455, 4.4: a client that speaks several can then choose.
+        return Refusal(426, "the version is 13\n", {"Sec-WebSocket-Version": _VERSION, "Upgrade": "websocket"})
+    return None
 
 
 def header(headers: Headers, name: bytes) -> str | None:

@@ -158,6 +158,11 @@ class FrameReader:
             raise _no_utf8() from error
 
 
+def pong(payload: bytes) -> bytes:
+    """The answer to a ping, as a server's frame (RFC 6455, 5.5.3)."""
+    return bytes((_FIN | _PONG, len(payload))) + payload
+
+
 def _length(extended: bytes, width: int) -> int:
     """RFC 6455, 5.2: the shortest form must be used, and the highest bit is 0."""
     size = int.from_bytes(extended)
