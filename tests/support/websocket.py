@@ -12,9 +12,9 @@ from starlette.types import Receive, Scope, Send
 
 from hookcast_app.http_wire import HttpServerState, HttpWire
 from hookcast_app.realtime import UVICORN_OPTIONS
-from tests.support.app import ended, eventually
+from tests.support.app import eventually
 
-PATIENCE = 2.0
+PATIENCE = 10.0
 """Seconds that a test waits for what must come."""
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 KEY = b"\x01\x80\xff\x5a"
@@ -169,14 +169,19 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 async def echoing() -> AsyncIterator[EchoServer]:
     """A server on the classes that the product is served with."""
     config = uvicorn.Config(
-        echo, port=0, http=HttpWire, lifespan="off", log_config=None, access_log=False, **UVICORN_OPTIONS
+        echo, http=HttpWire, lifespan="off", log_config=None, access_log=False, **UVICORN_OPTIONS
     )
     server = uvicorn.Server(config)
     server.server_state = HttpServerState()
-    task = asyncio.create_task(server._serve())
-    await eventually(lambda: server.started or task.done())
+    listener = socket.create_server(("127.0.0.1", 0))
+    serve = asyncio.create_task(server._serve([listener]))
+    await eventually(lambda: server.started or serve.done())
+    echo_server = EchoServer(server, listener.getsockname()[1])
     try:
-        yield EchoServer(server, server.servers[0].sockets[0].getsockname()[1])
+        yield echo_server
     finally:
-        server.should_exit = server.force_exit = True
-        await ended(task)
+        for accepting in server.servers:
+            accepting.close()
+        await eventually(lambda: echo_server.is_idle)
+        serve.cancel()
+        await asyncio.wait({serve})

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from tests.support.app import eventually
 from tests.support.websocket import CLOSE, EchoServer, Frame, Peer, close, echoing
 
 
@@ -16,8 +15,6 @@ async def server(caplog: pytest.LogCaptureFixture) -> AsyncIterator[EchoServer]:
     """A server; whatever a peer did, its connection is freed and nobody is warned."""
     async with echoing() as running:
         yield running
-        await eventually(lambda: running.is_idle)
-        await asyncio.sleep(0)
     told = [record for record in caplog.records if record.levelno >= logging.WARNING or record.exc_info]
     assert [record.getMessage() for record in told] == []
 
