@@ -147,10 +147,13 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         """uvicorn knows nothing of a handshake that websockets did not understand."""
         if self.conn.handshake_exc is None or self.handshake_initiated:
             return
-        self.handshake_initiated = self.handshake_complete = self.close_sent = self._is_deaf = True
         answer = b"".join(self.conn.data_to_send())
-        self.transport.write(answer or self.conn.reject(400, "the request is not understood\n").serialize())
-        self.transport.close()
+        self._refuse(answer or self.conn.reject(400, "the request is not understood\n").serialize())
+
+    def _refuse(self, answer: bytes) -> None:
+        """Ends a handshake of which the app learns nothing."""
+        self.handshake_initiated = self.handshake_complete = True
+        self._say_last(answer)
 
     def _read(self) -> None:
         """Reads frames until the app has a message to take, or others have their turn."""
@@ -234,13 +237,16 @@ class RawWebSocket(WebSocketsSansIOProtocol):
 
     def _end(self, code: int, reason: str) -> None:
         """Sends the close frame, and waits a little for the peer to go; the app learns that it is over."""
-        self._is_direct = False
         self._drop_backlog()
-        self.close_sent = self._is_deaf = True
         self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self._say_last(b"".join(self.conn.data_to_send()))
+
+    def _say_last(self, data: bytes) -> None:
+        self._is_direct = False
+        self.close_sent = self._is_deaf = True
         if self.transport.is_closing():
             return
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write(data)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self._resume_reading()
@@ -252,11 +258,9 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         """Offers the extension to the app, which runs from the next turn of the loop on."""
         refused = refusal(event.headers)
         if refused is not None:
-            self.handshake_initiated = self.handshake_complete = self.close_sent = self._is_deaf = True
             response = self.conn.reject(refused.status, refused.reason)
             response.headers.update(refused.headers)
-            self.transport.write(response.serialize())
-            self.transport.close()
+            self._refuse(response.serialize())
             return
         super().handle_connect(event)
         if not self.handshake_complete:

@@ -63,6 +63,8 @@ REFUSED: dict[str, tuple[bytes, int]] = {
     "a chunked body": (handshake("Transfer-Encoding: chunked") + b"0\r\n\r\n", 400),
     "a path beyond ASCII": (handshake(line="GET /\xe9 HTTP/1.1"), 400),
 }
+AT_ONCE = {"no HTTP", "a path beyond ASCII"}
+"""What the HTTP parser refuses in its midst."""
 
 
 @pytest.mark.parametrize("name", TAKEN)
@@ -87,8 +89,8 @@ async def test_a_handshake_is_refused(
 ) -> None:
     """With the status that says why."""
     sent, status = REFUSED[name]
-    if chopped and len(sent) > 1000:  # noqa: PLR2004  bytes
-        pytest.skip("takes long and says the same")
+    if chopped and (len(sent) > 1000 or name in AT_ONCE):  # noqa: PLR2004  bytes
+        pytest.skip("takes long and says the same, or the server closes before all is sent")
     async with server.connected() as peer:
         await peer.send(sent, chopped=chopped)
         head = await peer.head()
