@@ -5,7 +5,8 @@ for ever for the first request. It also loses the body of a request that offers 
 on undocumented parts of uvicorn 0.54: `test_server.py` says which.
 """
 
-from asyncio import Transport
+from asyncio import Protocol, Transport
+from typing import cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -77,7 +78,7 @@ class HttpWire(HttpToolsProtocol):
                     self.handle_websocket_upgrade()
                     if data:
                         # Frames that did not wait for the answer.
-                        self.transport.get_protocol().data_received(data)
+                        cast("Protocol", self.transport.get_protocol()).data_received(data)
                     return
                 self._ignore_upgrade()
             else:

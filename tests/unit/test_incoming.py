@@ -1,5 +1,6 @@
 """What a client's bytes are read as; the cases of RFC 6455 are tests/integration/realtime/test_wire_*.py."""
 
+import itertools
 import time
 
 from hypothesis import given
@@ -28,7 +29,7 @@ def events(*segments: bytes) -> list[Event | tuple[int, str]]:
 def test_it_does_not_matter_how_the_bytes_are_cut(data: bytes, cuts: list[int]) -> None:
     """Whatever they are, frames or none."""
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    segments = [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    segments = [data[start:end] for start, end in itertools.pairwise(places)]
 
     assert events(*segments) == events(data)
 

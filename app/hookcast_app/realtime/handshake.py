@@ -3,8 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from websockets.datastructures import Headers as RequestHeaders
-
 SUBPROTOCOL = "centrifuge-json"
 ANY_ORIGIN = "*"
 _WEB_SCHEMES = frozenset({"http", "https"})
@@ -24,11 +22,12 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def refusal(headers: RequestHeaders) -> Refusal | None:
-    """What is wrong with a handshake that websockets would take, or answer with less."""
-    if len(headers.get_all("Host")) != 1:
+def refusal(headers: Iterable[tuple[str, str]]) -> Refusal | None:
+    """What is wrong with a handshake that websockets would take, or answer with less; names in lower case."""
+    pairs = list(headers)
+    if [name for name, _ in pairs].count("host") != 1:
         return Refusal(400, "a request has one Host header (RFC 9112, 3.2)\n")
-    versions = headers.get_all("Sec-WebSocket-Version")
+    versions = [value for name, value in pairs if name == "sec-websocket-version"]
     if len(versions) == 1 and versions[0] != _VERSION:
         # RFC 6455, 4.4: a client that speaks several can then choose.
         return Refusal(426, "the version is 13\n", {"Sec-WebSocket-Version": _VERSION, "Upgrade": "websocket"})

@@ -8,15 +8,19 @@ takes no close frame there, and whose caller keeps every fragment by itself, the
 import codecs
 from dataclasses import dataclass
 
-from websockets.exceptions import ProtocolError
-from websockets.frames import Close, CloseCode
-
 _FIN, _RESERVED, _OPCODE, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
 _CONT, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _MAX_CONTROL = 125
 _MEDIUM, _LARGE = 126, 127
 _LARGEST = 2**63
-_HEAD, _KEY = 2, 4
+_HEAD, _KEY, _CODE = 2, 4, 2
+_MINIMA = {2: 126, 8: 65_536}
+"""The smallest length that takes so many bytes."""
+_CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+"""Close codes that may be sent (RFC 6455, 7.4, and those registered since)."""
+PROTOCOL_ERROR, INVALID_DATA, POLICY_VIOLATION, TOO_BIG = 1002, 1007, 1008, 1009
+NO_STATUS = 1005
+"""Stands for a close frame without a code (RFC 6455, 7.1.5)."""
 
 _Utf8 = codecs.getincrementaldecoder("utf-8")
 
@@ -46,9 +50,10 @@ class Pinged:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A close frame that may be echoed as it is; nothing counts that follows."""
+    """A close frame, to be answered with the same; nothing counts that follows."""
 
-    payload: bytes
+    code: int | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +107,14 @@ class FrameReader:
             start += width
             if len(data) < start:
                 return None
-            size = _length(data[start - width : start], width)
+            size = _length(bytes(data[start - width : start]))
         if opcode < _CLOSE and size > self._limit - len(self._message):
-            raise Violation(CloseCode.MESSAGE_TOO_BIG, "message too big")
+            raise Violation(TOO_BIG, "message too big")
         end = start + _KEY + size
         if len(data) < end:
             return None
         self._at = end
-        payload = _unmasked(data[start + _KEY : end], data[start : start + _KEY])
+        payload = _unmasked(bytes(data[start + _KEY : end]), bytes(data[start : start + _KEY]))
         if opcode >= _CLOSE:
             return _control(opcode, payload)
         return self._data(opcode, payload, is_last=first >= _FIN)
@@ -163,10 +168,10 @@ def pong(payload: bytes) -> bytes:
     return bytes((_FIN | _PONG, len(payload))) + payload
 
 
-def _length(extended: bytes, width: int) -> int:
+def _length(extended: bytes) -> int:
     """RFC 6455, 5.2: the shortest form must be used, and the highest bit is 0."""
     size = int.from_bytes(extended)
-    if size < (_MEDIUM if width == 2 else 1 << 16):  # noqa: PLR2004  bytes
+    if size < _MINIMA[len(extended)]:
         raise _protocol_error("the length could be shorter")
     if size >= _LARGEST:
         raise _protocol_error("the length is no number")
@@ -176,15 +181,17 @@ def _length(extended: bytes, width: int) -> int:
 def _control(opcode: int, payload: bytes) -> Event:
     if opcode == _PING:
         return Pinged(payload)
-    if opcode == _PONG:
-        return _IDLE
-    try:
-        Close.parse(payload)
-    except ProtocolError as error:
-        raise _protocol_error(str(error)) from error
-    except UnicodeDecodeError as error:
-        raise _no_utf8() from error
-    return Closed(payload)
+    return _IDLE if opcode == _PONG else _close(payload)
+
+
+def _close(payload: bytes) -> Closed:
+    """RFC 6455, 5.5.1 and 7.4."""
+    if not payload:
+        return Closed(None, "")
+    code = int.from_bytes(payload[:_CODE])
+    if len(payload) < _CODE or code not in _CODES:
+        raise _protocol_error("a close frame has a code that may not be sent")
+    return Closed(code, _text(payload[_CODE:]))
 
 
 def _text(payload: bytes) -> str:
@@ -202,8 +209,8 @@ def _unmasked(payload: bytes, key: bytes) -> bytes:
 
 
 def _protocol_error(reason: str) -> Violation:
-    return Violation(CloseCode.PROTOCOL_ERROR, reason)
+    return Violation(PROTOCOL_ERROR, reason)
 
 
 def _no_utf8() -> Violation:
-    return Violation(CloseCode.INVALID_DATA, "no UTF-8")
+    return Violation(INVALID_DATA, "no UTF-8")

@@ -2,13 +2,13 @@
 
 It relies on undocumented parts of uvicorn 0.54 (`data_received`, `handle_connect`, `pause_writing`, `resume_writing`,
 `connection_lost`, `shutdown`, `run_asgi`, `receive`, `send`; `transport`, `conn`, `queue`, `scope`, `close_sent`,
-`close_timer`, `close_timeout`, `disconnected`, `handshake_initiated`, `handshake_complete`, `read_paused`) and of
-websockets (`recv_frame`, `handshake_exc`). The versions are pinned, and a contract test says when one of them moves.
+`close_timer`, `close_timeout`, `disconnected`, `handshake_initiated`, `handshake_complete`, `read_paused`). The version
+is pinned, and a contract test says when one of them moves.
 
 What it changes for every WebSocket of the server: no compression (a compressed frame cannot be shared), messages of at
 most 64 KiB, no pings of uvicorn's own (the client protocol has its own), no query in the log (it may hold a token), and
-no waiting for ever on a peer that does not read. What a client sends is read by `incoming`, as fast as the app takes it;
-a handshake that cannot be read is answered, where uvicorn keeps such a connection for ever.
+no waiting for ever on a peer that does not read. `incoming` reads what a client sends, as fast as the app takes it. A
+handshake that cannot be read is answered, where uvicorn keeps such a connection for ever.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from typing import Any, Protocol
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 
 from hookcast_app.realtime import incoming
@@ -38,8 +37,8 @@ LINGER_SECONDS = 1.0
 Closing at once would make the kernel answer what the peer still sends with a reset, at which the peer forgets a close
 frame that it has not read yet: it would not learn why, and come back.
 """
-FRAMES_PER_TURN = 1_000
-"""Frames of one client that are read before others have their turn; a few milliseconds."""
+FRAMES_PER_TURN = 100
+"""Frames of one client that are read before others have their turn; a fraction of a millisecond."""
 IDLE_BURST, IDLE_PER_SECOND = 100, 10.0
 """Frames that bring nothing (pings, pongs, fragments without content): so many at once, and so many a second."""
 
@@ -144,7 +143,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
             self._read()
 
     def _answer_unreadable(self) -> None:
-        """uvicorn knows nothing of a handshake that websockets did not understand."""
+        """Uvicorn knows nothing of a handshake that websockets did not understand."""
         if self.conn.handshake_exc is None or self.handshake_initiated:
             return
         answer = b"".join(self.conn.data_to_send())
@@ -178,13 +177,12 @@ class RawWebSocket(WebSocketsSansIOProtocol):
     def _handle(self, event: Event) -> None:
         match event:
             case Closed():
-                self._closed(event.payload)
+                self._closed(event)
             case _ if self.close_sent:
                 pass  # only the peer's close frame counts now
             case Received():
-                key = "text" if isinstance(event.content, str) else "bytes"
                 self._is_app_busy = True
-                self.queue.put_nowait({"type": "websocket.receive", key: event.content})  # type: ignore[misc]
+                self.queue.put_nowait(_received(event.content))
             case Pinged():
                 self._count_idle()
                 self._answer(event.payload)
@@ -206,7 +204,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         now = self.loop.time()
         self._idle_until = max(self._idle_until, now) + 1 / IDLE_PER_SECOND
         if self._idle_until > now + IDLE_BURST / IDLE_PER_SECOND:
-            raise Violation(CloseCode.POLICY_VIOLATION, "too many frames without content")
+            raise Violation(incoming.POLICY_VIOLATION, "too many frames without content")
 
     def _answer(self, payload: bytes) -> None:
         pong = incoming.pong(payload)
@@ -215,16 +213,14 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         elif self._is_open:
             self._pong = pong
 
-    def _closed(self, payload: bytes) -> None:
+    def _closed(self, event: Closed) -> None:
         """Answers the peer's close frame, or takes it as the answer to ours; nothing may follow (RFC 6455, 5.5.1)."""
-        is_answer = self.close_sent
-        self.conn.recv_frame(Frame(Opcode.CLOSE, payload))
-        self.conn.events_received()
-        if is_answer:
+        if self.close_sent:
             self._is_deaf = True
             self.transport.close()
-        elif self.conn.close_rcvd is not None:
-            self._end(self.conn.close_rcvd.code, self.conn.close_rcvd.reason)
+        else:
+            self.conn.send_close(event.code, event.reason)
+            self._end(incoming.NO_STATUS if event.code is None else event.code, event.reason)
 
     def _fail(self, violation: Violation) -> None:
         """RFC 6455, 7.1.7."""
@@ -256,7 +252,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         """Offers the extension to the app, which runs from the next turn of the loop on."""
-        refused = refusal(event.headers)
+        refused = refusal(event.headers.raw_items())
         if refused is not None:
             response = self.conn.reject(refused.status, refused.reason)
             response.headers.update(refused.headers)
@@ -327,6 +323,12 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         super().connection_lost(exc)
+
+
+def _received(content: str | bytes) -> ASGIReceiveEvent:
+    if isinstance(content, str):
+        return {"type": "websocket.receive", "text": content}
+    return {"type": "websocket.receive", "bytes": content}
 
 
 def _ignore() -> None:

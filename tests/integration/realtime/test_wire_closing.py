@@ -72,7 +72,7 @@ async def test_nothing_counts_behind_a_close_frame(server: EchoServer, name: str
     """RFC 6455, 5.5.1: the answer arrives, and nothing else, however much comes behind."""
     async with server.opened() as peer:
         await peer.send(close(), chopped=chopped)
-        await peer.send(BEHIND[name], chopped=chopped and len(BEHIND[name]) < 1000)  # noqa: PLR2004  bytes
+        await peer.send(BEHIND[name], chopped=chopped and len(BEHIND[name]) < 1000)
         assert await peer.frames() == [(CLOSE, b"\x03\xe8")]
 
 
@@ -115,4 +115,4 @@ async def test_a_peer_that_stays_after_its_close_is_cut_off(server: EchoServer) 
         while not server.is_idle:
             await peer.send(bytes(1000))
             await asyncio.sleep(0.02)
-        assert loop.time() - began < 3  # noqa: PLR2004  seconds
+        assert loop.time() - began < 3

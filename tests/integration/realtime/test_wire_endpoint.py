@@ -63,7 +63,10 @@ async def opened(server: Server) -> AsyncIterator[Peer]:
 
 @pytest.mark.parametrize("name", ENDINGS)
 async def test_each_wrong_has_its_code(
-    server: Server, name: str, raw: bool, caplog: pytest.LogCaptureFixture  # noqa: FBT001  a fixture
+    server: Server,
+    name: str,
+    raw: bool,  # noqa: FBT001  a fixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Whichever way the server writes; the connection is freed, and with our class nothing is logged as an error."""
     sent, code = ENDINGS[name]
@@ -87,7 +90,9 @@ async def test_a_command_in_single_bytes_is_carried_out(server: Server) -> None:
         assert json.loads(reply)["id"] == 1
 
 
-@pytest.mark.parametrize("trickle", [b"", frame(TEXT, CONNECT)[:9], frame(TEXT, b"{", fin=False)], ids=["", "frame", "message"])
+@pytest.mark.parametrize(
+    "trickle", [b"", frame(TEXT, CONNECT)[:9], frame(TEXT, b"{", fin=False)], ids=["", "frame", "message"]
+)
 async def test_who_never_ends_a_message_is_closed(redis_url: str, raw: bool, trickle: bytes) -> None:  # noqa: FBT001
     """3502 before the connect command, 3012 after it: a frame that trickles in answers no ping."""
     timing = Timing(ping=0.3, pong=0.1, connect=0.3)

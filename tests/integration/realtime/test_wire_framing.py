@@ -33,7 +33,10 @@ LIVING: dict[str, tuple[bytes, Sequence[Frame]]] = {
     # 5.5.2, 5.5.3
     "ping without payload": (frame(PING), [(PONG, b"")]),
     "ping with text": (frame(PING, b"hello"), [(PONG, b"hello")]),
-    "ping with binary": (frame(PING, b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"), [(PONG, b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff")]),
+    "ping with binary": (
+        frame(PING, b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff"),
+        [(PONG, b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff")],
+    ),
     "ping of 125 bytes": (frame(PING, b"\xfe" * 125), [(PONG, b"\xfe" * 125)]),
     "ten pings": (b"".join(frame(PING, b"%d" % n) for n in range(10)), [(PONG, b"%d" % n) for n in range(10)]),
     "unsolicited pong": (frame(PONG) + frame(TEXT, b"hi"), [ECHO]),
@@ -61,8 +64,14 @@ LIVING: dict[str, tuple[bytes, Sequence[Frame]]] = {
         [(BINARY, b"12"), ECHO, (TEXT, b"34")],
     ),
     # 8.1
-    "text of every width": (frame(TEXT, "κόσμε \U0010ffff \ufffd\ue000\ud7ff\x00".encode()), [(TEXT, "κόσμε \U0010ffff \ufffd\ue000\ud7ff\x00".encode())]),
-    "code points that are no characters": (frame(TEXT, "\ufffe\uffff\U0001fffe".encode()), [(TEXT, "\ufffe\uffff\U0001fffe".encode())]),
+    "text of every width": (
+        frame(TEXT, "κόσμε \U0010ffff \ufffd\ue000\ud7ff\x00".encode()),
+        [(TEXT, "κόσμε \U0010ffff \ufffd\ue000\ud7ff\x00".encode())],
+    ),
+    "code points that are no characters": (
+        frame(TEXT, "\ufffe\uffff\U0001fffe".encode()),
+        [(TEXT, "\ufffe\uffff\U0001fffe".encode())],
+    ),
     "code points split over fragments": (
         b"".join(fragments(TEXT, *(bytes([byte]) for byte in "κ€\U0001f600".encode()))),
         [(TEXT, "κ€\U0001f600".encode())],
@@ -174,7 +183,7 @@ async def test_messages_of_every_length_come_whole(server: EchoServer, size: int
 async def test_what_is_wrong_ends_the_connection(server: EchoServer, name: str, *, chopped: bool) -> None:
     """With the right code, after what was right before it."""
     sent, code = FAILING[name]
-    if chopped and len(sent) > 1000:  # noqa: PLR2004  bytes
+    if chopped and len(sent) > 1000:
         pytest.skip("takes long and says the same")
     async with server.opened() as peer:
         expected = ending(code, ECHO, (PONG, b"p"))
@@ -186,7 +195,7 @@ async def test_what_is_wrong_ends_the_connection(server: EchoServer, name: str, 
 async def test_what_cannot_become_right_is_not_waited_for(server: EchoServer, name: str, *, chopped: bool) -> None:
     """The connection ends when the first bytes show it, whether or not more comes."""
     sent, code = HOPELESS[name]
-    if chopped and len(sent) > 1000:  # noqa: PLR2004  bytes
+    if chopped and len(sent) > 1000:
         pytest.skip("takes long and says the same")
     async with server.opened() as peer:
         await peer.send(sent, chopped=chopped)

@@ -15,7 +15,9 @@ TAKEN: dict[str, bytes] = {
     "plain": handshake(),
     "names in other letters": handshake("UPGRADE: WebSocket", without=["Upgrade"]),
     "several tokens": handshake("Connection: keep-alive, Upgrade", without=["Connection"]),
-    "an extension that we do not have": handshake("Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"),
+    "an extension that we do not have": handshake(
+        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+    ),
     "an extension of no form": handshake("Sec-WebSocket-Extensions: ;;"),
     "subprotocols twice": handshake("Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: b, c"),
     "a header in Latin-1": handshake("X-Name: caf\xe9"),
@@ -89,13 +91,13 @@ async def test_a_handshake_is_refused(
 ) -> None:
     """With the status that says why."""
     sent, status = REFUSED[name]
-    if chopped and (len(sent) > 1000 or name in AT_ONCE):  # noqa: PLR2004  bytes
+    if chopped and (len(sent) > 1000 or name in AT_ONCE):
         pytest.skip("takes long and says the same, or the server closes before all is sent")
     async with server.connected() as peer:
         await peer.send(sent, chopped=chopped)
         head = await peer.head()
         assert head.startswith(b"HTTP/1.1 %d " % status)
-        if name.startswith("version") and status == 426:  # noqa: PLR2004
+        if name.startswith("version") and status == 426:
             assert b"sec-websocket-version: 13\r\n" in head.lower()
     assert [record.message for record in caplog.records if record.exc_info] == []
     caplog.clear()  # uvicorn warns of what is no HTTP
