@@ -77,6 +77,8 @@ class FrameReader:
     be used again.
     """
 
+    __slots__ = ("_at", "_bytes", "_decoder", "_kind", "_limit", "_message")
+
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._bytes = bytearray()

@@ -81,6 +81,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         self._reader = FrameReader(MAX_MESSAGE)
         self._is_deaf = False
         """Whether what comes is of no account: the peer has closed, or broken the protocol."""
+        self._is_turn_due = False
         self._is_app_busy = False
         """Whether the app has a message to see to; a close frame behind it waits, so that the answer goes out."""
         self._idle_until = 0.0
@@ -155,7 +156,12 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         self._say_last(answer)
 
     def _read(self) -> None:
+        if not self._is_turn_due:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
         """Reads frames until the app has a message to take, or others have their turn."""
+        self._is_turn_due = False
         try:
             for _ in range(FRAMES_PER_TURN):
                 if self._is_deaf or self.disconnected:
@@ -172,7 +178,8 @@ class RawWebSocket(WebSocketsSansIOProtocol):
             self._fail(violation)
             return
         self._pause_reading()
-        self.loop.call_soon(self._read)
+        self._is_turn_due = True
+        self.loop.call_soon(self._take_turn)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -203,7 +210,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         """Raises Violation for a flood."""
         now = self.loop.time()
         self._idle_until = max(self._idle_until, now) + 1 / IDLE_PER_SECOND
-        if self._idle_until > now + IDLE_BURST / IDLE_PER_SECOND:
+        if self._idle_until > now + (IDLE_BURST + 0.5) / IDLE_PER_SECOND:  # half a frame for rounding
             raise Violation(incoming.POLICY_VIOLATION, "too many frames without content")
 
     def _answer(self, payload: bytes) -> None:
@@ -274,7 +281,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
 
         Raises ClientDisconnected, an OSError, once the connection is over.
         """
-        if self._is_deaf and not self.disconnected:
+        if self._is_deaf:
             raise ClientDisconnected
         if self.scope["query_string"] or EXTENSION in (self.scope["extensions"] or {}):
             self.scope = {**self.scope, "query_string": b"", "extensions": {}}
@@ -306,6 +313,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         """The server stops."""
         self._is_direct = False
+        self._is_deaf = True
         super().shutdown()
         self._abort_later(IMPATIENT_SECONDS)
 

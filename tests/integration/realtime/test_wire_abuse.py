@@ -123,7 +123,7 @@ async def test_others_have_their_turn_while_one_sends_single_bytes(server: EchoS
         wires = [wire for wire in server.uvicorn.server_state.connections if isinstance(wire, RawWebSocket)]
         handled: list[Event] = []
         for wire in wires:
-            wire._handle = handled.append  # type: ignore[method-assign]
+            wire._handle = handled.append  # type: ignore[method-assign, assignment]
         wires[0].data_received(message)
         assert len(handled) == FRAMES_PER_TURN
         await eventually(lambda: len(handled) == 37_001)

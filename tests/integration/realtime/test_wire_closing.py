@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from hookcast_app.realtime.wire import FRAMES_PER_TURN, RawWebSocket
 from tests.integration.realtime.wire import ending, server, shortened
 from tests.support.app import eventually
 from tests.support.websocket import BINARY, CLOSE, CONT, PING, PONG, TEXT, EchoServer, close, frame
@@ -116,3 +117,16 @@ async def test_a_peer_that_stays_after_its_close_is_cut_off(server: EchoServer) 
             await peer.send(bytes(1000))
             await asyncio.sleep(0.02)
         assert loop.time() - began < 3
+
+
+@pytest.mark.parametrize(
+    "sent", [close(), frame(PING), frame(0x3), frame(TEXT, b"x")], ids=["close", "ping", "wrong", "text"]
+)
+async def test_what_comes_while_the_server_stops_is_of_no_account(server: EchoServer, sent: bytes) -> None:
+    """1012, and no error in the log, though the frames were received before it and not yet read."""
+    async with server.opened() as peer:
+        (wire,) = server.uvicorn.server_state.connections
+        assert isinstance(wire, RawWebSocket)
+        wire.data_received(frame(PONG) * FRAMES_PER_TURN + sent)
+        wire.shutdown()
+        assert shortened(await peer.frames()) == ending(1012)
