@@ -11,7 +11,7 @@ from dataclasses import dataclass
 _FIN, _RESERVED, _OPCODE, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
 _CONT, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _MAX_CONTROL = 125
-_MEDIUM, _LARGE = 126, 127
+_MEDIUM = 126
 _LARGEST = 2**63
 _HEAD, _KEY, _CODE = 2, 4, 2
 _MINIMA = {2: 126, 8: 65_536}

@@ -228,6 +228,9 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         else:
             self.conn.send_close(event.code, event.reason)
             self._end(incoming.NO_STATUS if event.code is None else event.code, event.reason)
+            if not self.transport.can_write_eof():
+                # The peer waits for the end of the connection (7.1.1), which TLS cannot tell it in one direction.
+                self.transport.close()
 
     def _fail(self, violation: Violation) -> None:
         """RFC 6455, 7.1.7."""
