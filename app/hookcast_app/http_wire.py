@@ -5,7 +5,8 @@ for ever for the first request. It also loses the body of a request that offers 
 on undocumented parts of uvicorn 0.54: `test_server.py` says which.
 """
 
-from asyncio import Transport
+from asyncio import Protocol, Transport
+from typing import cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -72,10 +73,13 @@ class HttpWire(HttpToolsProtocol):
             try:
                 self.parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
                 if self._should_upgrade():
                     self.handle_websocket_upgrade()
+                    if data:
+                        # Frames that did not wait for the answer.
+                        cast("Protocol", self.transport.get_protocol()).data_received(data)
                     return
-                data = data[upgrade.args[0] :]
                 self._ignore_upgrade()
             else:
                 return
@@ -91,8 +95,9 @@ class HttpWire(HttpToolsProtocol):
         self.parser.feed_data(b"".join((*head, b"\r\n")))
 
     def _should_upgrade(self) -> bool:
-        """Only a GET becomes a WebSocket (RFC 6455, 4.1)."""
-        return self.parser.get_method() == b"GET" and super()._should_upgrade()
+        """Only a GET of HTTP/1.1 becomes a WebSocket (RFC 6455, 4.1; RFC 9110, 7.8)."""
+        is_get = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
+        return is_get and super()._should_upgrade()
 
     def _is_offer(self) -> bool:
         """Whether what was read is a head with an upgrade that is not taken; CONNECT is uvicorn's to refuse."""

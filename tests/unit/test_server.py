@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from hookcast_app.http_wire import HEAD_SECONDS, HttpServerState, HttpWire
 from hookcast_app.lifespan import Interrupted, Lifespan
@@ -26,6 +27,9 @@ def test_uvicorn_has_what_we_override() -> None:
     called = ("send_400_response", "_unset_keepalive_if_required")
     for name in (*overridden, *called, "on_headers_complete", "on_body", "on_message_complete"):
         assert callable(getattr(HttpToolsProtocol, name))
+    websocket = ("data_received", "handle_connect", "pause_writing", "resume_writing", "connection_lost", "shutdown")
+    for name in (*websocket, "handle_events", "run_asgi", "receive", "send"):
+        assert callable(getattr(WebSocketsSansIOProtocol, name))
 
 
 def test_both_ports_listen_at_once() -> None:

@@ -1,13 +1,37 @@
 """What is decided of a WebSocket before it is accepted. Pure."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 SUBPROTOCOL = "centrifuge-json"
 ANY_ORIGIN = "*"
 _WEB_SCHEMES = frozenset({"http", "https"})
 
+_VERSION = "13"
+
 Headers = Iterable[tuple[bytes, bytes]]
 """ASGI headers: names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a handshake is answered with instead of 101."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def refusal(headers: Iterable[tuple[str, str]]) -> Refusal | None:
+    """What is wrong with a handshake that websockets would take, or answer with less; names in lower case."""
+    pairs = list(headers)
+    if [name for name, _ in pairs].count("host") != 1:
+        return Refusal(400, "a request has one Host header (RFC 9112, 3.2)\n")
+    versions = [value for name, value in pairs if name == "sec-websocket-version"]
+    if len(versions) == 1 and versions[0] != _VERSION:
+        # RFC 6455, 4.4: a client that speaks several can then choose.
+        return Refusal(426, "the version is 13\n", {"Sec-WebSocket-Version": _VERSION, "Upgrade": "websocket"})
+    return None
 
 
 def header(headers: Headers, name: bytes) -> str | None:
