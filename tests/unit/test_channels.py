@@ -56,5 +56,5 @@ def test_regular_expressions(pattern: str, channel: str, expected: bool) -> None
 )
 def test_what_could_not_be_run_fast_is_refused(pattern: str) -> None:
     """Whoever signs tokens is told, not whoever connects with one."""
-    with pytest.raises(ValueError, match="regular expression|flag"):
+    with pytest.raises(ValueError, match=r"regular expression|flag"):
         check_channel_regex(pattern)

@@ -52,7 +52,9 @@ async def test_channels_and_subs_are_one_map() -> None:
 
     assert (await identity(channels=["a", "b", "a"], subs=subs)).subs == {
         "a": SubscribeOptions(),
-        "b": SubscribeOptions(info=[1], data={"x": None}, override=Override(presence=Switch(True), join_leave=Switch())),
+        "b": SubscribeOptions(
+            info=[1], data={"x": None}, override=Override(presence=Switch(True), join_leave=Switch())
+        ),
     }
     assert (await identity(channels=None, subs=None, caps=None, info=None)) == Identity("ann")
 
@@ -170,4 +172,6 @@ async def test_audience_and_issuer_are_asked_of_subscription_tokens_too() -> Non
 async def test_the_server_s_clock_is_the_one_that_counts() -> None:
     """A verifier without a clock of the test's has the system's."""
     with pytest.raises(TokenExpired):
-        await TokenVerifier(Settings(jwt_secret=SECRET)).verify(jwt.encode({"sub": "a", "exp": time.time() - 1}, SECRET))
+        await TokenVerifier(Settings(jwt_secret=SECRET)).verify(
+            jwt.encode({"sub": "a", "exp": time.time() - 1}, SECRET)
+        )
