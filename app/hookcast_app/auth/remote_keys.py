@@ -50,6 +50,7 @@ class RemoteKeys:
         """Fetches at once, and from then on regularly and when asked, until cancelled."""
         while True:
             await self._look()
+            self._wanted.clear()  # whoever wanted it has it now
             news, self._news = self._news, asyncio.Event()
             news.set()
             await asyncio.sleep(self._pause)
@@ -58,7 +59,6 @@ class RemoteKeys:
                     await self._wanted.wait()
             except TimeoutError:
                 pass
-            self._wanted.clear()
 
     async def key(self, header: Header) -> VerificationKey:
         """The key that a token names, waiting for another look at the provider only if it is not known.
