@@ -28,8 +28,8 @@ SECRET = "0123456789abcdef" * 4
 
 def jwk(key: Any, kid: str | None = None, **members: Any) -> dict[str, Any]:
     """The public key, as a provider would publish it."""
-    kinds = {rsa.RSAPrivateKey: RSAAlgorithm, ec.EllipticCurvePrivateKey: ECAlgorithm}
-    algorithm = next((kinds[kind] for kind in kinds if isinstance(key, kind)), OKPAlgorithm)
+    kinds: dict[type, Any] = {rsa.RSAPrivateKey: RSAAlgorithm, ec.EllipticCurvePrivateKey: ECAlgorithm}
+    algorithm: Any = next((kinds[kind] for kind in kinds if isinstance(key, kind)), OKPAlgorithm)
     described: dict[str, Any] = algorithm.to_jwk(key.public_key(), as_dict=True)
     return {**described, **({} if kid is None else {"kid": kid}), **members}
 
