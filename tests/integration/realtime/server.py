@@ -86,7 +86,7 @@ async def serving(
     running = asyncio.create_task(realtime.run())
     options = UVICORN_OPTIONS if raw else {**UVICORN_OPTIONS, "ws": "websockets-sansio", "ws_max_size": 2**24}
     # The rest as hookcast_app.server has it.
-    options |= {"log_config": None, "lifespan": "off", "access_log": False, "proxy_headers": False}
+    options = {**options, "log_config": None, "lifespan": "off", "access_log": False, "proxy_headers": False}
     server = uvicorn.Server(uvicorn.Config(application(realtime), **options))
     listener = socket.create_server(("127.0.0.1", 0))
     serve = asyncio.create_task(server._serve([listener]))

@@ -1,19 +1,26 @@
 """Who a client is, by each of the four ways to say so, and what its tokens open; limits by address and client."""
 
+import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import jwt
 import pytest
 import websockets
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
 from structlog.testing import capture_logs
 
 from hookcast_app.realtime.protocol import MAX_MESSAGE
 from hookcast_app.settings import ChannelOptions
+from tests.integration.outgoing.endpoint import Endpoint
 from tests.integration.realtime.server import PATIENCE, Client, Server, client, serving, token, until
+from tests.support.app import running_app, settings_for
 
 PAGE = "https://app.example"
 OFFER = "centrifuge-json"
@@ -188,6 +195,25 @@ async def test_an_event_stream_takes_the_cookie_too(redis_url: str) -> None:
         assert await status() == 401
         assert await status(Sec_Fetch_Site="cross-site") == 401
         assert await status(Origin="https://evil.example", Sec_Fetch_Site="same-origin") == 401
+
+
+async def test_the_app_fetches_published_keys(redis_url: str, tmp_path: Path) -> None:
+    """From its start, and for every transport."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    described: dict[str, Any] = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+    body = json.dumps({"keys": [{**described, "kid": "k"}]}).encode()
+
+    async def publish(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+    async with Endpoint(publish) as provider:
+        settings = settings_for(redis_url, tmp_path, jwks_url=str(provider.url()), jwt_algorithms=("ES256", "HS256"))
+        bearer = jwt.encode({"sub": "ann"}, key, "ES256", {"kid": "k"})
+        async with running_app(settings) as app:
+            headers = {"Authorization": f"Bearer {bearer}"}
+            async with app.client.stream("GET", "/sse/private%23ann", headers=headers) as answer:
+                assert answer.status_code == 200
+        assert len(provider.requests) == 1
 
 
 # What tokens open
