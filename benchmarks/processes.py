@@ -92,6 +92,9 @@ def hookcast(cpu: int, port: int, patience: float = 30.0, /, **settings: str) ->
         "LOG_LEVEL": "warning",
         "DRAIN_DELAY": "0",
         "DRAIN": "1",
+        # All load comes from one address.
+        "CONNECTS_PER_SECOND": "0",
+        "UNAUTHENTICATED_CONNECTIONS": "0",
         **settings,
     }
     environment = {f"HOOKCAST_{name}": value for name, value in values.items()}

@@ -24,6 +24,9 @@ def export_realtime(metrics: Metrics, stats: Stats) -> None:
         lambda: [
             ("connects", stats.connects),
             ("refused", stats.refused),
+            ("refused_connects", stats.refused_connects),
+            ("refused_waiting", stats.refused_waiting),
+            ("hasty_closes", stats.hasty_closes),
             ("publications", stats.publications),
             ("deliveries", stats.deliveries),
             ("client_publications", stats.client_publications),

@@ -71,7 +71,8 @@ def generate() -> GeneratedKeys:
 
 
 def _missing(settings: Settings) -> frozenset[str]:
-    has_token_key = settings.jwt_secret is not None or settings.jwt_public_key is not None
+    token_keys = (settings.jwt_secret, settings.jwt_public_key, settings.jwks_url)
+    has_token_key = any(key is not None for key in token_keys)
     takes_shared_secrets = any(algorithm.startswith("HS") for algorithm in settings.jwt_algorithms)
     absent = {
         "api_keys": not settings.api_keys,

@@ -38,6 +38,7 @@ from hookcast_app.health import Health, RedisWatch, RedisWatches, health_router
 from hookcast_app.kept.routes import KeptRoutes
 from hookcast_app.kept.service import KeptSubscriptions
 from hookcast_app.kept.store import KeptStore
+from hookcast_app.key_server import KeyServer
 from hookcast_app.observability import CorrelationMiddleware, Metrics
 from hookcast_app.realtime import Realtime
 from hookcast_app.redis import EmbeddedRedis, Partition, Partitions, Servers, first_contact
@@ -282,12 +283,22 @@ class Application:
             events, self._keys, self.metrics, max_bytes=self.settings.max_event_bytes, clock=self._clock
         )
         self._fastapi.include_router(self._events.router())
-        self._realtime = Realtime(settings=self.settings, redis=partitions.home.redis)
+        verifier = self._open_token_keys(stack)
+        self._realtime = Realtime(settings=self.settings, redis=partitions.home.redis, verifier=verifier)
         export_realtime(self.metrics, self._realtime.stats)
         await self._realtime.start()
         stack.push_async_callback(self._realtime.close)
         self._start("realtime", self._realtime.run())
         self._fastapi.include_router(self._realtime.router())
+
+    def _open_token_keys(self, stack: AsyncExitStack) -> TokenVerifier:
+        if self.settings.jwks_url is None:
+            return TokenVerifier(self.settings)
+        server = KeyServer(self.settings.jwks_url, self.settings.egress_allow)
+        stack.push_async_callback(server.close)
+        verifier = TokenVerifier(self.settings, fetch=server.fetch)
+        self._start("token keys", verifier.run())
+        return verifier
 
     def _open_deliveries(self, stack: AsyncExitStack, partitions: Partitions) -> None:
         history = History(partitions)

@@ -41,6 +41,7 @@ _STATUS: Mapping[Reason, int] = {
     Reason.TOO_LARGE: 413,
     Reason.UNSUPPORTED_MEDIA_TYPE: 415,
     Reason.UPGRADE_REQUIRED: 426,
+    Reason.TOO_MANY_REQUESTS: 429,
     Reason.INTERNAL: 500,
     Reason.UNAVAILABLE: 503,
 }
@@ -177,6 +178,7 @@ def install(app: FastAPI) -> None:
 _HEADERS: Mapping[Reason, Mapping[str, str]] = {
     Reason.UNAUTHENTICATED: {"WWW-Authenticate": "Bearer"},
     Reason.UPGRADE_REQUIRED: {"Upgrade": "websocket", "Connection": "upgrade"},
+    Reason.TOO_MANY_REQUESTS: {"Retry-After": "1"},
 }
 """A 401 must say how to authenticate (RFC 9110, 15.5.2), a 426 to what to upgrade (15.5.22 and 7.8)."""
 

@@ -7,6 +7,7 @@ environment, and that over files.
 
 import os
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hookcast_core.durations import Duration
+from hookcast_core.egress import parse_url
+from hookcast_core.errors import InvalidInput
 
 PREFIX = "HOOKCAST_"
 EMBEDDED = "embedded"
@@ -27,6 +30,8 @@ TEN_YEARS = 315_360_000
 ONE_TEBIBYTE = 1_099_511_627_776
 # Scheme, host (a name or an IPv6 address) and port, as RFC 6454 writes an origin; one slash behind it does no harm.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?/?", re.IGNORECASE | re.ASCII)
+# RFC 6265, 4.1.1: a token of RFC 2616.
+_COOKIE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 
 
 class ApiKey(BaseModel):
@@ -67,8 +72,9 @@ class ChannelOptions(BaseModel):
 
     publish: Literal["nobody", "subscribers", "authenticated"] = "nobody"
     """Who may publish from a client: nobody, whoever is subscribed, whoever has a token."""
-    subscribe: Literal["anyone", "authenticated"] = "authenticated"
-    """Who may subscribe: also anonymous connections, or only those with a token."""
+    subscribe: Literal["anyone", "authenticated", "token"] = "authenticated"
+    """Who may subscribe: also anonymous connections, only those of a user, or only with a token for the subscription.
+    Such a token, or a capability of the connection's, opens channels of the other two as well."""
     max_subscribers: int = Field(default=0, ge=0)
     """Connections per channel in one process; 0 means no limit."""
 
@@ -180,13 +186,20 @@ class Settings(BaseSettings):
     jwt_secret: SecretStr | None = None
     """Shared secret of connection tokens (HS256, HS384, HS512); at least 32 bytes."""
     jwt_public_key: SecretStr | None = None
-    """PEM public key of connection tokens (RS, ES, EdDSA)."""
+    """PEM public key of connection tokens (RS, ES, EdDSA); an RSA one has 2,048 to 8,192 bits."""
+    jwks_url: str | None = None
+    """Where the public keys of connection tokens are published as a JSON Web Key Set, instead of one public key; at
+    most 64 keys in 64 KiB. Fetched again every 5 minutes, and at most every 5 seconds when a token names a key that is
+    not known. `https`, also at a private address; plain `http` only where `egress_allow` names it."""
     jwt_algorithms: CommaSeparated = ("HS256",)
     """Algorithms accepted; never chosen by the token."""
     jwt_audience: str | None = None
     """What a token's `aud` must hold; without it a token with an audience is refused."""
     jwt_issuer: str | None = None
     """What a token's `iss` must be; without it any."""
+    jwt_cookie: str | None = None
+    """Name of a cookie that may hold a client's connection token. It counts only with an `Origin` that is the server's
+    own, or that `allowed_origins` names: `*` does not, for any site could act for its visitors then."""
 
     # Events and webhooks
     max_event_bytes: int = Field(default=262_144, ge=1_024, le=16_777_216)
@@ -220,9 +233,26 @@ class Settings(BaseSettings):
     allowed_origins: CommaSeparated = ()
     """Origins (`https://app.example`, with a port if not the scheme's) that a browser's WebSocket may come from besides
     the server's own; `*` for any."""
+    trusted_proxies: CommaSeparated = ()
+    """Networks (CIDRs) of proxies whose `X-Forwarded-For` says who the client is, for the limits by address below.
+    Without it the limits count a proxy with all its clients as one address."""
+    connects_per_second: int = Field(default=500, ge=0, le=1_000_000)
+    """New connections of one address (an IPv6 one: of its /64) that a process takes per second, twice that at once;
+    more are answered 429. 0 is no limit."""
+    unauthenticated_connections: int = Field(default=1_000, ge=0, le=1_000_000)
+    """Connections of one address, counted as above, that may be open without having said who they are (they have 10 s
+    for it); more are answered 429. 0 is no limit."""
+    messages_per_second: int = Field(default=500, ge=0, le=1_000_000)
+    """Commands of one client per second, twice that at once; one that sends more is closed with 3013. 0 is no limit."""
 
     @field_validator(
-        "encryption_keys", "internal_key", "jwt_algorithms", "egress_allow", "allowed_origins", mode="before"
+        "encryption_keys",
+        "internal_key",
+        "jwt_algorithms",
+        "egress_allow",
+        "allowed_origins",
+        "trusted_proxies",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -256,6 +286,31 @@ class Settings(BaseSettings):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"entry {number} is no origin: write scheme://host, scheme://host:port, or * for any")
         return origins
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for number, network in enumerate(networks, 1):
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"entry {number} is no network: write it like 10.0.0.0/8 or 10.1.2.3") from error
+        return networks
+
+    @field_validator("jwt_cookie")
+    @classmethod
+    def _cookie(cls, name: str | None) -> str | None:
+        if name is not None and not _COOKIE.fullmatch(name):
+            raise ValueError("is no name of a cookie; write letters, digits, dashes and underscores")
+        return name
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _http_url(cls, url: str | None) -> str | None:
+        try:
+            return url and str(parse_url(url))
+        except InvalidInput as error:
+            raise ValueError(error.detail) from error
 
     @field_validator("redis_wait", mode="before")
     @classmethod
@@ -307,6 +362,12 @@ class Settings(BaseSettings):
             raise ValueError("manifests: give it or configuration_dir; subscriptions come from one place")
         if self.configuration_dir is not None and not self.internal_key:
             raise ValueError("internal_key: is needed with configuration_dir; it opens what is mounted there")
+        return self
+
+    @model_validator(mode="after")
+    def _one_kind_of_public_key(self) -> Self:
+        if self.jwks_url is not None and self.jwt_public_key is not None:
+            raise ValueError("jwks_url: give it or jwt_public_key; which one counts would be a guess")
         return self
 
     @model_validator(mode="after")

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     TOO_LARGE = "TooLarge"
     REQUEST_TIMEOUT = "RequestTimeout"
     UPGRADE_REQUIRED = "UpgradeRequired"
+    TOO_MANY_REQUESTS = "TooManyRequests"
     UNAVAILABLE = "Unavailable"
     INTERNAL = "Internal"
     # Events

@@ -173,6 +173,6 @@ def test_an_unexpected_error_is_found_by_its_correlation_id() -> None:
 
 def test_every_reason_has_a_status() -> None:
     """Content that was read but does not hold is 422."""
-    known = {400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 426, 500, 503}
+    known = {400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 426, 429, 500, 503}
 
     assert {status_of(reason) for reason in Reason} <= known

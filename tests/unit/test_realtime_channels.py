@@ -2,7 +2,7 @@
 
 import pytest
 
-from hookcast_app.auth.tokens import ANONYMOUS, Identity
+from hookcast_app.auth import ANONYMOUS, Capability, Grant, Identity, Permission
 from hookcast_app.realtime.channels import ChannelRules, is_channel_name, users_of
 from hookcast_app.settings import ChannelOptions
 
@@ -83,3 +83,61 @@ def test_publishing(publish: str, identity: Identity, subscribed: bool, allowed:
     rules = ChannelRules({"": ChannelOptions.model_validate({"subscribe": "anyone", "publish": publish})})
 
     assert rules.may_publish(identity, "a", subscribed=subscribed) is allowed
+
+
+def capable(channel: str, *allow: Permission, user: str = "ann") -> Identity:
+    return Identity(user, caps=(Capability((channel,), frozenset(allow)),))
+
+
+def test_token_namespaces_want_a_token_for_each_subscription() -> None:
+    """A user alone is not enough; a grant, or a capability of the connection's token, is."""
+    rules = ChannelRules({"deals": ChannelOptions(subscribe="token")})
+
+    assert not rules.may_subscribe(ANN, "deals:a")
+    assert rules.may_subscribe(ANN, "deals:a", Grant("deals:a", "ann"))
+    assert not rules.may_subscribe(ANN, "deals:a", Grant("deals:b", "ann"))
+    assert not rules.may_subscribe(ANN, "deals:a", Grant("deals:a", "bob"))
+    assert rules.may_subscribe(ANONYMOUS, "deals:a", Grant("deals:a", ""))
+    assert rules.may_subscribe(capable("deals:a", Permission.SUBSCRIBE), "deals:a")
+    assert not rules.may_subscribe(capable("deals:b", Permission.SUBSCRIBE), "deals:a")
+    assert not rules.may_subscribe(capable("deals:a", Permission.PUBLISH), "deals:a")
+
+
+def test_tokens_open_what_a_namespace_leaves_closed() -> None:
+    """They add to its options, and never take from them."""
+    rules = ChannelRules({})
+    publisher, grant = capable("a", Permission.PUBLISH), Grant("a", "ann", allow=frozenset({Permission.PUBLISH}))
+
+    assert rules.may_subscribe(capable("a", Permission.SUBSCRIBE, user=""), "a")
+    assert rules.may_publish(publisher, "a", subscribed=False)
+    assert rules.may_publish(ANN, "a", subscribed=True, grant=grant)
+    assert not rules.may_publish(ANN, "a", subscribed=True, grant=Grant("a", "ann"))
+    assert not rules.may_publish(ANN, "b", subscribed=True, grant=grant)
+    assert rules.may_subscribe(publisher, "a")
+
+
+def test_no_token_opens_a_channel_of_other_users() -> None:
+    """What the name says stands above what a token says."""
+    rules = ChannelRules({"": ChannelOptions(publish="subscribers")})
+    everything = capable("a#bob", *Permission)
+    grant = Grant("a#bob", "ann", allow=frozenset(Permission))
+
+    for identity in (everything, ANN):
+        assert not rules.may_subscribe(identity, "a#bob", grant)
+        assert not rules.may_publish(identity, "a#bob", subscribed=True, grant=grant)
+        assert not rules.may_read_presence(identity, "a#bob", subscribed=True, grant=grant)
+        assert not rules.may_read_history(identity, "a#bob", subscribed=True, grant=grant)
+
+
+@pytest.mark.parametrize("permission", [Permission.PRESENCE, Permission.HISTORY])
+def test_subscribers_and_those_with_a_token_for_it_may_read(permission: Permission) -> None:
+    """Presence and history, each by its own permission."""
+    rules = ChannelRules({})
+    may = {Permission.PRESENCE: rules.may_read_presence, Permission.HISTORY: rules.may_read_history}
+    other = Permission.HISTORY if permission is Permission.PRESENCE else Permission.PRESENCE
+
+    assert may[permission](ANN, "a", subscribed=True)
+    assert not may[permission](ANN, "a", subscribed=False)
+    assert may[permission](capable("a", permission), "a", subscribed=False)
+    assert may[permission](ANN, "a", subscribed=False, grant=Grant("a", "ann", allow=frozenset({permission})))
+    assert not may[other](capable("a", permission), "a", subscribed=False)

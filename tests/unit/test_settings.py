@@ -186,3 +186,22 @@ def test_nobody_waits_for_balancers_that_are_not_there() -> None:
 def test_free_ports_may_both_be_asked_for() -> None:
     """0 and 0 are two ports."""
     assert Settings(port=0, admin_port=0).port == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"jwks_url": "ftp://idp.example"}, "--jwks-url: "),
+        ({"jwks_url": "https://user:word@idp.example/keys"}, "--jwks-url: "),
+        ({"jwks_url": "https://idp.example", "jwt_public_key": "pem"}, "--jwks-url: give it or jwt_public_key"),
+        ({"jwt_cookie": "a b"}, "--jwt-cookie: is no name of a cookie"),
+        ({"jwt_cookie": ""}, "--jwt-cookie: is no name of a cookie"),
+        ({"trusted_proxies": "10.0.0.0/8,proxy"}, "--trusted-proxies: entry 2 is no network"),
+    ],
+)
+def test_what_cannot_be_meant_of_tokens_and_proxies_is_refused(given: dict[str, str], told: str) -> None:
+    """At the start, with what to write instead; nothing of a password in a URL is repeated."""
+    line = explained(**given)
+
+    assert line.startswith(told)
+    assert "word@" not in line

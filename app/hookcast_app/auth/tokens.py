@@ -1,140 +1,120 @@
-"""Connection tokens: JWTs (RFC 7519) that name a client's user.
+"""Connection and subscription tokens: JWTs (RFC 7519) that name a client's user, or allow it a channel.
 
 Which keys and algorithms are accepted is decided by the settings, never by the token. Without a key every token is
 refused. No error here repeats any part of a token.
 """
 
-from dataclasses import dataclass
-from typing import Any
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import jwt
-import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from pydantic import SecretStr
-
+from hookcast_app.auth.claims import Expected, grant_of, identity_of
+from hookcast_app.auth.errors import TokenExpired, TokenInvalid
+from hookcast_app.auth.identity import ANONYMOUS, Grant, Identity
+from hookcast_app.auth.jws import Header, take_apart
+from hookcast_app.auth.remote_keys import Fetch, RemoteKeys
+from hookcast_app.auth.verification import (
+    ASYMMETRIC,
+    HMAC,
+    VerificationKey,
+    public_key,
+    shared_secret,
+    usable,
+)
 from hookcast_app.settings import Settings
-from hookcast_core.errors import HookcastError
+from hookcast_core.errors import Unavailable
 
-HMAC = frozenset({"HS256", "HS384", "HS512"})
-ASYMMETRIC = frozenset({"RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "EdDSA"})
-MIN_SECRET = 32
-"""Bytes; RFC 7518, 3.2 asks for a key at least as long as the hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a client is: `user` is empty for an anonymous one; `expires_at` is in epoch seconds, None is never.
-
-    `info` is what the token says of the user for others to see: any JSON value.
-    """
-
-    user: str
-    expires_at: float | None = None
-    info: Any = None
-
-
-ANONYMOUS = Identity(user="")
-
-
-class TokenInvalid(HookcastError):  # noqa: N818  it is what happened to the token
-    """A token that was not issued for this server, or is not yet valid."""
-
-
-class TokenExpired(TokenInvalid):
-    """A token that was good until its `exp`; its client should get another one."""
+__all__ = ["ANONYMOUS", "Grant", "Identity", "TokenExpired", "TokenInvalid", "TokenVerifier"]
 
 
 class TokenVerifier:
-    """Checks signatures and claims against the settings; immutable.
+    """Checks signatures and claims against the settings; one for all transports.
 
-    Raises ValueError, naming the setting, for settings under which no check could be trusted.
+    `fetch` gets what `jwks_url` names; with it `run` has to run in a task. `clock` gives epoch seconds, as tokens count
+    them. Raises ValueError, naming the setting, for settings under which no check could be trusted.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._algorithms = _checked_algorithms(settings.jwt_algorithms)
+    def __init__(
+        self, settings: Settings, *, clock: Callable[[], float] = time.time, fetch: Fetch | None = None
+    ) -> None:
+        _check_algorithms(settings)
         self._keys = _keys(settings)
-        self._audience = settings.jwt_audience
-        self._issuer = settings.jwt_issuer
-        self._required = ["sub", *["aud"] * bool(self._audience), *["iss"] * bool(self._issuer)]
+        self._remote_algorithms = _remote_algorithms(settings)
+        self._remote = RemoteKeys(fetch) if fetch is not None else None
+        self._expected = Expected(settings.jwt_audience, settings.jwt_issuer)
+        self._clock = clock
 
-    def verify(self, token: str) -> Identity:
-        """The identity that a token proves. Raises TokenExpired, else TokenInvalid.
+    async def run(self) -> None:
+        """Keeps the provider's keys fresh until cancelled."""
+        if self._remote is not None:
+            await self._remote.run()
 
-        `sub` must be a text that is not empty. A token with an `aud` needs the setting: what was issued for another
-        audience is not for us (RFC 7519, 4.1.3).
+    async def verify(self, token: str) -> Identity:
+        """The identity that a connection token proves. Raises TokenExpired, TokenInvalid, Unavailable.
+
+        Waits for nothing while the token's key is known and quick.
         """
-        try:
-            return _identity(self._claims(token))
-        except jwt.ExpiredSignatureError as error:
-            raise TokenExpired("the token has expired") from error
-        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise TokenInvalid("the token is not valid here") from error
+        payload = await self._payload(token)
+        return identity_of(payload, self._expected, self._clock())
 
-    def _claims(self, token: str) -> dict[str, Any]:
-        # The header is read only to pick among the keys; `algorithms` below is what decides.
-        algorithm = jwt.get_unverified_header(token).get("alg")
-        key = self._keys.get(algorithm) if isinstance(algorithm, str) else None
-        if key is None:
+    async def verify_subscription(self, token: str, channel: str, user: str) -> Grant:
+        """What a subscription token grants `user` on `channel`. Raises as `verify` does."""
+        payload = await self._payload(token)
+        return grant_of(payload, channel, user, self._expected, self._clock())
+
+    async def _payload(self, token: str) -> bytes:
+        """What a token says, once its signature holds."""
+        parts = take_apart(token)
+        key = self._keys.get(parts.header.alg) or await self._remote_key(parts.header)
+        check = parts.header.alg, parts.signed, parts.signature
+        good = await asyncio.to_thread(key.verifies, *check) if key.is_slow else key.verifies(*check)
+        if not good:
+            raise TokenInvalid("the token's signature does not hold")
+        return parts.payload
+
+    async def _remote_key(self, header: Header) -> VerificationKey:
+        if header.alg not in self._remote_algorithms:
             raise TokenInvalid("the token's algorithm is not accepted here")
-        claims: dict[str, Any] = jwt.decode(
-            token,
-            key,
-            algorithms=self._algorithms,
-            audience=self._audience,
-            issuer=self._issuer,
-            options={"require": self._required, "verify_iat": False},
-        )
-        return claims
+        if self._remote is None:
+            raise Unavailable("the keys of tokens cannot be fetched here")
+        return await self._remote.key(header)
 
 
-def _identity(claims: dict[str, Any]) -> Identity:
-    """What valid claims say. Raises TokenInvalid, and whatever is raised by values that cannot be sent to others."""
-    user, info = claims["sub"], claims.get("info")
-    if not isinstance(user, str) or not user:
-        raise TokenInvalid("the token's sub is no text")
-    msgspec.json.encode((user, info))  # half of a surrogate pair cannot be
-    return Identity(user, float(claims["exp"]) if "exp" in claims else None, info)
-
-
-def _checked_algorithms(names: tuple[str, ...]) -> list[str]:
-    unknown = sorted(set(names) - HMAC - ASYMMETRIC)
-    if unknown:
-        allowed = ", ".join(sorted(HMAC | ASYMMETRIC))
-        raise ValueError(f"HOOKCAST_JWT_ALGORITHMS: {', '.join(unknown)} is not among {allowed}")
-    return list(names)
-
-
-def _keys(settings: Settings) -> dict[str, Any]:
-    """The key by algorithm. A public key is never one for HMAC: who knows it could sign with it."""
-    keys: dict[str, Any] = {}
+def _keys(settings: Settings) -> dict[str, VerificationKey]:
+    """The configured key by algorithm. A public key is never one for HMAC: who knows it could sign with it."""
+    keys: dict[str, VerificationKey] = {}
     if settings.jwt_secret is not None:
-        secret = _checked_secret(settings.jwt_secret)
-        keys |= dict.fromkeys(_usable("HOOKCAST_JWT_SECRET", HMAC, settings), secret)
+        with _naming("HOOKCAST_JWT_SECRET"):
+            accepted = usable(HMAC, settings.jwt_algorithms)
+            keys |= dict.fromkeys(accepted, shared_secret(settings.jwt_secret.get_secret_value()))
     if settings.jwt_public_key is not None:
-        pem = settings.jwt_public_key.get_secret_value()
-        usable = _usable("HOOKCAST_JWT_PUBLIC_KEY", ASYMMETRIC, settings)
-        keys |= {name: _checked_pem(name, pem) for name in sorted(usable)}
+        with _naming("HOOKCAST_JWT_PUBLIC_KEY"):
+            accepted = usable(ASYMMETRIC, settings.jwt_algorithms)
+            key = public_key(settings.jwt_public_key.get_secret_value())
+            if not accepted <= key.algorithms:
+                raise ValueError(f"is no key for {', '.join(sorted(accepted - key.algorithms))}")
+            keys |= dict.fromkeys(accepted, key)
     return keys
 
 
-def _usable(setting: str, kind: frozenset[str], settings: Settings) -> frozenset[str]:
-    usable = kind.intersection(settings.jwt_algorithms)
-    if not usable:
-        raise ValueError(f"{setting}: HOOKCAST_JWT_ALGORITHMS names none of its algorithms: {', '.join(sorted(kind))}")
-    return usable
+def _remote_algorithms(settings: Settings) -> frozenset[str]:
+    if settings.jwks_url is None:
+        return frozenset()
+    with _naming("HOOKCAST_JWKS_URL"):
+        return usable(ASYMMETRIC, settings.jwt_algorithms)
 
 
-def _checked_secret(secret: SecretStr) -> bytes:
-    value = secret.get_secret_value().encode()
-    if len(value) < MIN_SECRET:
-        raise ValueError(f"HOOKCAST_JWT_SECRET: has {len(value)} bytes; at least {MIN_SECRET} are needed")
-    return value
+def _check_algorithms(settings: Settings) -> None:
+    unknown = sorted(set(settings.jwt_algorithms) - HMAC - ASYMMETRIC)
+    if unknown:
+        allowed = ", ".join(sorted(HMAC | ASYMMETRIC))
+        raise ValueError(f"HOOKCAST_JWT_ALGORITHMS: {', '.join(unknown)} is not among {allowed}")
 
 
-def _checked_pem(algorithm: str, pem: str) -> Any:
+@contextmanager
+def _naming(setting: str) -> Iterator[None]:
     try:
-        # Not left to PyJWT, which would take a private key too.
-        return jwt.get_algorithm_by_name(algorithm).prepare_key(load_pem_public_key(pem.encode()))
-    except (jwt.InvalidKeyError, UnsupportedAlgorithm, ValueError, TypeError) as error:
-        raise ValueError(f"HOOKCAST_JWT_PUBLIC_KEY: is no PEM public key for {algorithm}") from error
+        yield
+    except ValueError as error:
+        raise ValueError(f"{setting}: {error}") from error

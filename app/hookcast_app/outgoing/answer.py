@@ -14,7 +14,7 @@ class Answer:
     retry_after: str | None
     """The Retry-After header as it was sent."""
     head: bytes
-    """The first 9 KiB of the body, not decoded. Written by the endpoint: may repeat what was sent to it."""
+    """The first 9 KiB of the body (64 KiB after a GET), not decoded. It is the endpoint's: may repeat what was sent."""
     duration_ms: float
     """From the call to the end of the answer, with the wait for a connection."""
 

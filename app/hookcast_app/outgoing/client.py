@@ -1,4 +1,4 @@
-"""The one HTTP client of the app: a POST in, an answer or the reason for none out."""
+"""The one HTTP client of the app: a request in, an answer or the reason for none out."""
 
 import asyncio
 from collections.abc import Hashable
@@ -8,6 +8,7 @@ from hookcast_app.outgoing.connection import Connection
 from hookcast_app.outgoing.dialer import Dialer
 from hookcast_app.outgoing.pool import Pool
 from hookcast_app.outgoing.resolver import Resolve, SystemResolver
+from hookcast_app.outgoing.response import HEAD_BYTES, MAX_BODY_BYTES
 from hookcast_app.outgoing.tls import Tls
 from hookcast_core.egress import EgressPolicy, Url
 
@@ -18,6 +19,8 @@ MAX_AGE_SECONDS = 60.0
 """After which a connection is not used again, so that a name's new addresses are found and judged."""
 
 _Key = tuple[Url, Tls | None, Hashable]
+_GET = object()
+"""Keeps the pools of the two methods apart, whose requests begin differently."""
 
 
 class HttpClient:
@@ -60,20 +63,32 @@ class HttpClient:
         Content-Length are added. At least once: where a kept connection turns out to have been closed before any
         byte of an answer, the same request is sent once more, on a new connection.
         """
+        key = url, tls, pool
+        endpoint = self._pools.get(key) or self._new_pool(key, b"POST")
+        length = b"content-length: %d\r\n\r\n" % len(body)
+        request = b"".join((endpoint.request_head, headers, length, body))
+        return await self._exchange(key, endpoint, request, timeout_ms, HEAD_BYTES)
+
+    async def get(self, url: Url, headers: bytes, *, timeout_ms: int) -> Answer:
+        """GET `url`, as `post` otherwise; `Answer.head` is up to 64 KiB of the body."""
+        key = url, None, _GET
+        endpoint = self._pools.get(key) or self._new_pool(key, b"GET")
+        request = b"".join((endpoint.request_head, headers, b"\r\n"))
+        return await self._exchange(key, endpoint, request, timeout_ms, MAX_BODY_BYTES)
+
+    async def _exchange(self, key: _Key, endpoint: Pool, request: bytes, timeout_ms: int, kept: int) -> Answer:
+        url, tls, _ = key
         loop = asyncio.get_running_loop()
         start = loop.time()
         deadline = start + timeout_ms / 1000
-        endpoint = self._pools.get((url, tls, pool)) or self._new_pool(url, tls, pool)
-        length = b"content-length: %d\r\n\r\n" % len(body)
-        request = b"".join((endpoint.request_head, headers, length, body))
         connection = endpoint.take() or await endpoint.open(deadline)
         try:
-            await connection.exchange(request, deadline)
+            await connection.exchange(request, deadline, kept)
         except BaseException as error:
             if not (isinstance(error, AttemptFailed) and connection.is_stale):
                 endpoint.drop(connection)
                 raise
-            connection = await self._again(endpoint, connection, request, deadline)
+            connection = await self._again(endpoint, connection, request, deadline, kept)
         end = loop.time()
         reader = connection.reader
         answer = Answer(reader.status, reader.retry_after, reader.head, (end - start) * 1000)
@@ -93,24 +108,25 @@ class HttpClient:
         if self._own_resolver is not None:
             self._own_resolver.close()
 
-    async def _again(self, endpoint: Pool, stale: Connection, request: bytes, deadline: float) -> Connection:
+    async def _again(self, endpoint: Pool, stale: Connection, request: bytes, deadline: float, kept: int) -> Connection:
         """Send a request on a new connection, in the place of the one that was found closed."""
         connection = await endpoint.reopen(stale, deadline)
         try:
-            await connection.exchange(request, deadline)
+            await connection.exchange(request, deadline, kept)
         except BaseException:
             endpoint.drop(connection)
             raise
         return connection
 
-    def _new_pool(self, url: Url, tls: Tls | None, key: Hashable) -> Pool:
+    def _new_pool(self, key: _Key, method: bytes) -> Pool:
         if self._closed:
             raise RuntimeError("the HTTP client is closed")
-        pool = self._pools[url, tls, key] = Pool(
+        url, tls, _ = key
+        pool = self._pools[key] = Pool(
             lambda deadline, on_lost: self._dialer.dial(url, tls, deadline, on_lost),
             limit=self._limit,
             max_age_seconds=self._max_age,
-            request_head=f"POST {url.target} HTTP/1.1\r\nhost: {url.authority}\r\n".encode("ascii"),
+            request_head=b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (method, url.target.encode(), url.authority.encode()),
         )
         if self._sweep_timer is None:
             self._plan_sweep()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from hookcast_app.outgoing.answer import AttemptFailed
-from hookcast_app.outgoing.response import InvalidResponse, ResponseReader
+from hookcast_app.outgoing.response import HEAD_BYTES, InvalidResponse, ResponseReader
 from hookcast_app.outgoing.tls import describe
 from hookcast_core.errors import Reason
 
@@ -63,8 +63,8 @@ class Connection(asyncio.Protocol):
         """Go on through TLS."""
         self._transport = transport
 
-    def exchange(self, request: bytes, deadline: float) -> asyncio.Future[None]:
-        """Send a request; done when `reader` has the answer, or failed with AttemptFailed.
+    def exchange(self, request: bytes, deadline: float, kept: int = HEAD_BYTES) -> asyncio.Future[None]:
+        """Send a request; done when `reader` has the answer and `kept` bytes of its body, or failed with AttemptFailed.
 
         No other request may be on the connection. One timer serves all requests of a connection: a next one on time
         costs no new timer, only a later deadline.
@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
             self.is_stale = self.answered > 0
             self._fail(Reason.CONNECTION_LOST, "closed before the request")
             return waiter
-        self.reader.begin()
+        self.reader.begin(kept)
         self._transport.write(request)
         if self._timer is None or self._timer.when() > deadline:
             self._set_timer()

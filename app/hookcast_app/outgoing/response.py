@@ -31,6 +31,7 @@ class ResponseReader:
         "_body",
         "_delimited",
         "_header_bytes",
+        "_kept",
         "_parser",
         "_wire",
         "complete",
@@ -46,8 +47,9 @@ class ResponseReader:
         self.complete = True
         self.begin()
 
-    def begin(self) -> None:
-        """Expect the answer to a next request."""
+    def begin(self, kept: int = HEAD_BYTES) -> None:
+        """Expect the answer to a next request, of whose body the first `kept` bytes are wanted."""
+        self._kept = kept
         self.status = 0
         self.retry_after: str | None = None
         self.head = b""
@@ -124,8 +126,8 @@ class ResponseReader:
         """Take a piece of the body, its chunks' framing removed."""
         if self.complete:
             return
-        if self._body < HEAD_BYTES:
-            self.head += body[: HEAD_BYTES - self._body]
+        if self._body < self._kept:
+            self.head += body[: self._kept - self._body]
         self._body += len(body)
 
     def on_message_complete(self) -> None:

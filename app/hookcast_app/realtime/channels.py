@@ -1,19 +1,12 @@
 """Names of channels, and who may do what on one: pure."""
 
-import re
 from collections.abc import Mapping
 
-from hookcast_app.auth import Identity
+from hookcast_app.auth import Grant, Identity, Permission
 from hookcast_app.settings import ChannelOptions
+from hookcast_core.channels import MAX_NAME, is_channel_name
 
-MAX_NAME = 255
-"""Characters, all of them ASCII."""
-_NAME = re.compile(r"[A-Za-z0-9_\-.:@]*(?:#[A-Za-z0-9_\-.:@#,]*)?")
-
-
-def is_channel_name(name: str) -> bool:
-    """Whether `name` can be a channel: 1 to 255 of letters, digits and `_-.:@#`, and `,` after a `#`."""
-    return 0 < len(name) <= MAX_NAME and _NAME.fullmatch(name) is not None
+__all__ = ["MAX_NAME", "ChannelRules", "is_channel_name", "users_of"]
 
 
 def users_of(channel: str) -> frozenset[str] | None:
@@ -44,23 +37,65 @@ class ChannelRules:
         namespace, mark, _ = channel.partition(":")
         return self._namespaces.get(namespace, self._defaults) if mark else self._defaults
 
-    def may_subscribe(self, identity: Identity, channel: str) -> bool:
-        """Whether `identity` may listen on `channel`."""
+    def may_subscribe(self, identity: Identity, channel: str, grant: Grant | None = None) -> bool:
+        """Whether `identity` may listen on `channel`; `grant` is from its subscription token, if it sent one.
+
+        What a token allows comes on top of what the namespace does, but opens no channel that is for other users.
+        """
         if not _is_admitted(identity, channel):
             return False
-        return bool(identity.user) or self.options(channel).subscribe == "anyone"
-
-    def may_publish(self, identity: Identity, channel: str, *, subscribed: bool) -> bool:
-        """Whether a client may publish on `channel`; `subscribed`: it listens there itself."""
-        match self.options(channel).publish:
-            case "subscribers":
-                return subscribed and _is_admitted(identity, channel)
+        if _is_granted(grant, identity, channel) or identity.may(Permission.SUBSCRIBE, channel):
+            return True
+        match self.options(channel).subscribe:
+            case "anyone":
+                return True
             case "authenticated":
-                return bool(identity.user) and _is_admitted(identity, channel)
+                return bool(identity.user)
             case _:
                 return False
+
+    def may_publish(self, identity: Identity, channel: str, *, subscribed: bool, grant: Grant | None = None) -> bool:
+        """Whether a client may publish on `channel`; `subscribed`: it listens there itself, with `grant`."""
+        if not _is_admitted(identity, channel):
+            return False
+        if _allows(Permission.PUBLISH, identity, channel, grant):
+            return True
+        match self.options(channel).publish:
+            case "subscribers":
+                return subscribed
+            case "authenticated":
+                return bool(identity.user)
+            case _:
+                return False
+
+    def may_read_presence(
+        self, identity: Identity, channel: str, *, subscribed: bool, grant: Grant | None = None
+    ) -> bool:
+        """Whether a client may ask who is on `channel`: whoever listens there, or has a token that allows it.
+
+        Whether the channel has presence at all is another question.
+        """
+        allowed = subscribed or _allows(Permission.PRESENCE, identity, channel, grant)
+        return allowed and _is_admitted(identity, channel)
+
+    def may_read_history(
+        self, identity: Identity, channel: str, *, subscribed: bool, grant: Grant | None = None
+    ) -> bool:
+        """Whether a client may ask what was published on `channel`; as for presence."""
+        allowed = subscribed or _allows(Permission.HISTORY, identity, channel, grant)
+        return allowed and _is_admitted(identity, channel)
 
 
 def _is_admitted(identity: Identity, channel: str) -> bool:
     users = users_of(channel)
     return users is None or identity.user in users
+
+
+def _is_granted(grant: Grant | None, identity: Identity, channel: str) -> bool:
+    return grant is not None and grant.channel == channel and grant.user == identity.user
+
+
+def _allows(permission: Permission, identity: Identity, channel: str, grant: Grant | None) -> bool:
+    if grant is not None and _is_granted(grant, identity, channel) and permission in grant.allow:
+        return True
+    return identity.may(permission, channel)

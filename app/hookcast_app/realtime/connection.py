@@ -2,16 +2,17 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from hookcast_app.auth import Identity, TokenExpired, TokenInvalid
+from hookcast_app.auth import Grant, Identity, TokenExpired, TokenInvalid
 from hookcast_app.realtime import protocol, session
 from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.expiry import Expiry
 from hookcast_app.realtime.framing import Encoding
 from hookcast_app.realtime.hub import Connection, Hub
+from hookcast_app.realtime.limits import Pace
 from hookcast_app.realtime.protocol import BadMessage, Disconnect
 from hookcast_app.realtime.session import Effect, Session
 from hookcast_app.realtime.stats import Stats
@@ -59,8 +60,10 @@ class Context:
     hub: Hub
     broker: Broker
     rules: ChannelRules
-    verify: Callable[[str], Identity]
-    """Raises TokenInvalid, TokenExpired."""
+    verify: Callable[[str], Awaitable[Identity]]
+    """Of a connection token. Raises TokenInvalid, TokenExpired, Unavailable."""
+    verify_subscription: Callable[[str, str, str], Awaitable[Grant]]
+    """Of a subscription token, for a channel and a user. Raises the same."""
     clock: Callable[[], float]
     """Epoch seconds, as tokens count them."""
     timing: Timing
@@ -104,7 +107,15 @@ class ClientConnection:
     Commands are carried out one after the other, in the order in which they came.
     """
 
-    def __init__(self, client: Session, transport: Transport, context: Context) -> None:
+    def __init__(
+        self,
+        client: Session,
+        transport: Transport,
+        context: Context,
+        *,
+        messages_per_second: float = 0,
+        on_connected: Callable[[], None] = lambda: None,
+    ) -> None:
         self.encoding: Encoding = transport.encoding
         self.write = transport.write
         self._session = client
@@ -112,6 +123,8 @@ class ClientConnection:
         self._context = context
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
+        self._pace = Pace(messages_per_second, self._loop.time)
+        self._on_connected = on_connected
         self._timer = self._loop.call_later(context.timing.connect, self._connect_due)
         self._expiry: Expiry | None = None
 
@@ -142,6 +155,9 @@ class ClientConnection:
     async def _received(self, message: Message) -> None:
         try:
             for command in protocol.parse_commands(_text(message)):
+                if not self._pace.take():
+                    self._hasty()
+                    return
                 for effect in self._session.handle(command):
                     await self._do(effect)
         except BadMessage:
@@ -153,6 +169,11 @@ class ClientConnection:
         if self._is_closed:
             return
         match effect:
+            case session.Authenticate():
+                self._do_now(await self._authenticate(effect))
+            case session.AuthenticateSubscription():
+                for following in await self._authenticate_subscription(effect):
+                    await self._do(following)
             case session.Subscribe():
                 self._do_now(await self._subscribe(effect))
             case session.Publish():
@@ -165,8 +186,6 @@ class ClientConnection:
             match effect:
                 case session.Reply():
                     self._transport.reply(effect.line)
-                case session.Authenticate():
-                    self._do_now(self._authenticate(effect))
                 case session.Connected():
                     self._connected()
                 case session.Unsubscribe():
@@ -174,16 +193,36 @@ class ClientConnection:
                 case session.Close():
                     self._close(effect.disconnect)
 
-    def _authenticate(self, effect: session.Authenticate) -> list[Effect]:
+    async def _authenticate(self, effect: session.Authenticate) -> list[Effect]:
         try:
-            identity = self._context.verify(effect.token)
+            identity = await self._context.verify(effect.token)
         except TokenExpired:
             self._context.stats.refused += 1
             return self._session.refused(effect.command_id, protocol.EXPIRED_TOKEN)
         except TokenInvalid:
             self._context.stats.refused += 1
             return [session.Close(protocol.INVALID_TOKEN)]
-        return self._session.authenticated(effect.command_id, identity)
+        except Unavailable:
+            return self._session.refused(effect.command_id, protocol.INTERNAL)
+        return [] if self._is_closed else self._session.authenticated(effect.command_id, identity)
+
+    async def _authenticate_subscription(self, effect: session.AuthenticateSubscription) -> list[Effect]:
+        try:
+            grant = await self._context.verify_subscription(effect.token, effect.channel, effect.user)
+        except TokenExpired:
+            self._context.stats.refused += 1
+            return self._session.subscribe_failed(effect.command_id, effect.channel, protocol.EXPIRED_TOKEN)
+        except TokenInvalid:
+            self._context.stats.refused += 1
+            return self._session.subscribe_failed(effect.command_id, effect.channel, protocol.PERMISSION_DENIED)
+        except Unavailable:
+            return self._session.subscribe_failed(effect.command_id, effect.channel, protocol.INTERNAL)
+        return self._session.granted(effect.command_id, effect.channel, grant)
+
+    def _hasty(self) -> None:
+        if not self._is_closed:
+            self._context.stats.hasty_closes += 1
+        self._close(protocol.TOO_MANY_REQUESTS)
 
     async def _subscribe(self, effect: session.Subscribe) -> list[Effect]:
         channel, context = effect.channel, self._context
@@ -211,6 +250,7 @@ class ClientConnection:
 
     def _connected(self) -> None:
         self._context.stats.connects += 1
+        self._on_connected()
         # Clients that came together are pinged apart.
         self._set_timer(self._context.timing.ping * self._context.random.uniform(0.4, 1.0), self._ping)
         self._expiry = Expiry(

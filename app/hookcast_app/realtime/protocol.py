@@ -53,6 +53,7 @@ SERVER_ERROR = Disconnect(3004, "internal server error")
 EXPIRED = Disconnect(3005, "connection expired")
 SLOW = Disconnect(3008, "slow")
 NO_PONG = Disconnect(3012, "no pong")
+TOO_MANY_REQUESTS = Disconnect(3013, "too many requests")
 INVALID_TOKEN = Disconnect(3500, "invalid token")
 BAD_REQUEST = Disconnect(3501, "bad request")
 STALE = Disconnect(3502, "stale")
@@ -73,8 +74,15 @@ class ConnectRequest(msgspec.Struct, frozen=True):
     token: str = ""
 
 
+class SubscribeRequest(msgspec.Struct, frozen=True):
+    """Asks to listen on a channel, with a subscription token where one is needed."""
+
+    channel: str = ""
+    token: str = ""
+
+
 class ChannelRequest(msgspec.Struct, frozen=True):
-    """Asks to start or stop listening on a channel."""
+    """Asks to stop listening on a channel."""
 
     channel: str = ""
 
@@ -94,7 +102,7 @@ class Command(msgspec.Struct, frozen=True):
 
     id: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
     connect: ConnectRequest | None = None
-    subscribe: ChannelRequest | None = None
+    subscribe: SubscribeRequest | None = None
     unsubscribe: ChannelRequest | None = None
     publish: PublishRequest | None = None
     presence: _Request = None

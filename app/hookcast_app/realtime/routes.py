@@ -9,8 +9,9 @@ from starlette.types import Receive, Scope, Send
 from hookcast_app.auth import ANONYMOUS, Identity, TokenInvalid
 from hookcast_app.realtime.channels import is_channel_name
 from hookcast_app.realtime.connection import Context
+from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.framing import Encoding
-from hookcast_app.realtime.handshake import header, is_listed_origin
+from hookcast_app.realtime.handshake import header, is_listed_origin, is_named_origin
 from hookcast_app.realtime.session import MAX_SUBSCRIPTIONS
 from hookcast_app.realtime.sse import EventStream
 from hookcast_app.settings import Settings
@@ -25,7 +26,9 @@ _HEADERS = {
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "Events until the client goes.", "content": {"text/event-stream": {}}}
 }
-_Token = Annotated[str | None, Query(description="A connection token, if it is not sent as `Authorization: Bearer …`.")]
+_Token = Annotated[
+    str | None, Query(alias="token", description="A connection token, if it is not sent as `Authorization: Bearer …`.")
+]
 
 
 class _Stream(Response):
@@ -40,39 +43,44 @@ class _Stream(Response):
         await self.stream.run(receive, send, self.raw)
 
 
-def sse_router(context: Context, settings: Settings) -> APIRouter:
+def sse_router(context: Context, door: Door, settings: Settings) -> APIRouter:
     """The routes, which raise InvalidInput, Refused and Unavailable for the app's error handlers."""
     router = APIRouter(tags=["realtime"])
 
-    def stream(request: Request, channels: list[str], token: str | None, encoding: Encoding) -> Response:
-        identity = _identity(request, token, context, settings)
+    async def stream(request: Request, channels: list[str], encoding: Encoding) -> Response:
+        waiting = door.enter(request.scope)
+        try:
+            identity = await _identity(request, context, door, settings)
+        finally:
+            waiting.end()
         channels = list(dict.fromkeys(channels))
         _check(channels, identity, context)
         return _Stream(EventStream(channels, encoding, identity, context), _headers(request, settings))
 
     @router.get("/sse/{channel}", response_class=Response, responses=_STREAM)
-    async def one(request: Request, channel: Annotated[str, Path()], token: _Token = None) -> Response:
+    async def one(request: Request, channel: Annotated[str, Path()], _token: _Token = None) -> Response:
         """Events of one channel: `data` is what was published."""
-        return stream(request, [channel], token, Encoding.EVENTS)
+        return await stream(request, [channel], Encoding.EVENTS)
 
     @router.get("/sse", response_class=Response, responses=_STREAM)
-    async def several(request: Request, channel: Annotated[list[str], Query()], token: _Token = None) -> Response:
+    async def several(request: Request, channel: Annotated[list[str], Query()], _token: _Token = None) -> Response:
         """Events of one or more channels: `data` is `{"channel": …, "data": what was published}`."""
-        return stream(request, channel, token, Encoding.NAMED_EVENTS)
+        return await stream(request, channel, Encoding.NAMED_EVENTS)
 
     return router
 
 
-def _identity(request: Request, token: str | None, context: Context, settings: Settings) -> Identity:
-    """Who asks. Raises Refused. The reason is left out of what is told: it would be of the token."""
+async def _identity(request: Request, context: Context, door: Door, settings: Settings) -> Identity:
+    """Who asks. Raises Refused, Unavailable."""
     scheme, _, credentials = (request.headers.get("authorization") or "").partition(" ")
-    presented = credentials.strip() if scheme.lower() == "bearer" else token
+    presented = credentials.strip() if scheme.lower() == "bearer" else ""
+    presented = presented or door.token(request.scope)
     if not presented:
         if settings.realtime_anonymous:
             return ANONYMOUS
         raise Refused(Reason.UNAUTHENTICATED, "send a connection token as `Authorization: Bearer …` or `?token=…`")
     try:
-        return context.verify(presented)
+        return await context.verify(presented)
     except TokenInvalid as error:
         context.stats.refused += 1
         raise Refused(Reason.UNAUTHENTICATED, str(error)) from error
@@ -96,8 +104,11 @@ def _check(channels: list[str], identity: Identity, context: Context) -> None:
 
 
 def _headers(request: Request, settings: Settings) -> dict[str, str]:
-    """With CORS for the origins that the settings allow; no credentials are involved that a browser adds by itself."""
+    """With CORS for the origins that the settings allow; with cookies for those that they name (Fetch, 3.3)."""
     origin = header(request.scope["headers"], b"origin")
     if origin is None or not is_listed_origin(origin, settings.allowed_origins):
         return _HEADERS
-    return {**_HEADERS, "Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    headers = {**_HEADERS, "Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+    if settings.jwt_cookie and is_named_origin(origin, settings.allowed_origins):
+        headers["Access-Control-Allow-Credentials"] = "true"
+    return headers

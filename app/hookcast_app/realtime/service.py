@@ -14,6 +14,7 @@ from hookcast_app.auth import TokenVerifier
 from hookcast_app.realtime.broker import Broker
 from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.connection import Context, Timing
+from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.hub import Connection, Hub
 from hookcast_app.realtime.protocol import encode_publication
 from hookcast_app.realtime.routes import sse_router
@@ -31,7 +32,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 class Realtime:
     """Lives as long as the app: `start`, then `run` in a task of the app's; at the end `drain`, cancel `run`, `close`.
 
-    Raises ValueError, naming the setting, for tokens that could not be trusted. `redis` stays the caller's; what is
+    Raises ValueError, naming the setting, for tokens that could not be trusted. `verifier` has to run if its keys are
+    fetched. `redis` stays the caller's; what is
     subscribed to uses a connection of its own to the same place.
     """
 
@@ -40,6 +42,7 @@ class Realtime:
         *,
         settings: Settings,
         redis: Redis,
+        verifier: TokenVerifier | None = None,
         clock: Callable[[], float] = time.time,
         timing: Timing | None = None,
         randomness: random.Random | None = None,
@@ -49,12 +52,14 @@ class Realtime:
         self._clients: set[Connection] = set()
         self._is_draining = False
         hub = Hub(self.stats)
+        verifier = verifier or TokenVerifier(settings, clock=clock)
         self._broker = Broker(redis, hub, backoff=self._pause)
         context = Context(
             hub=hub,
             broker=self._broker,
             rules=ChannelRules(settings.channel_namespaces),
-            verify=TokenVerifier(settings).verify,
+            verify=verifier.verify,
+            verify_subscription=verifier.verify_subscription,
             clock=clock,
             timing=timing or Timing(),
             stats=self.stats,
@@ -62,13 +67,9 @@ class Realtime:
             clients=self._clients,
             is_draining=lambda: self._is_draining,
         )
-        self._endpoint = WebSocketEndpoint(
-            context,
-            anonymous=settings.realtime_anonymous,
-            version=f"hookcast {version('hookcast')}",
-            allowed_origins=settings.allowed_origins,
-        )
-        self._router = sse_router(context, settings)
+        door = Door(settings, self.stats)
+        self._endpoint = WebSocketEndpoint(context, door, settings, version=f"hookcast {version('hookcast')}")
+        self._router = sse_router(context, door, settings)
 
     @property
     def is_ready(self) -> bool:

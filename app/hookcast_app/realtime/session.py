@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from hookcast_app.auth import ANONYMOUS, Identity
+from hookcast_app.auth import ANONYMOUS, Grant, Identity
 from hookcast_app.realtime import protocol
 from hookcast_app.realtime.channels import ChannelRules, is_channel_name
+from hookcast_app.realtime.handshake import token_of
 from hookcast_app.realtime.protocol import Command, Disconnect, Failure
 
 MAX_SUBSCRIPTIONS = 128
@@ -24,6 +25,16 @@ class Authenticate:
     """Verify the token, then call `authenticated` or `refused`."""
 
     command_id: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticateSubscription:
+    """Verify the subscription token for this channel and user, then call `granted`, or `subscribe_failed`."""
+
+    command_id: int
+    channel: str
+    user: str
     token: str
 
 
@@ -63,7 +74,7 @@ class Close:
     disconnect: Disconnect
 
 
-Effect = Reply | Authenticate | Connected | Subscribe | Unsubscribe | Publish | Close
+Effect = Reply | Authenticate | AuthenticateSubscription | Connected | Subscribe | Unsubscribe | Publish | Close
 
 
 class _Phase(Enum):
@@ -76,16 +87,22 @@ class _Phase(Enum):
 class Session:
     """One connection, from its first command to its last; knows no clock and no transport.
 
-    `client` is the connection's id. `ping` is announced in seconds; it is the caller who sends it.
+    `client` is the connection's id. `ping` is announced in seconds; it is the caller who sends it. `presented` is the
+    token of the handshake, which counts if the connect command has none.
     """
 
-    def __init__(self, client: str, *, rules: ChannelRules, anonymous: bool, version: str, ping: int) -> None:
+    def __init__(
+        self, client: str, *, rules: ChannelRules, anonymous: bool, version: str, ping: int, presented: str = ""
+    ) -> None:
         self.client = client
         self.identity = ANONYMOUS
         self.channels: set[str] = set()
         """Channels that are subscribed to, or about to be."""
         self._rules = rules
         self._anonymous = anonymous
+        self._presented = presented
+        self._grants: dict[str, Grant] = {}
+        """Of channels that are subscribed to with a token of their own."""
         self._hello = {"client": client, "version": version, "ping": ping, "pong": True}
         self._phase = _Phase.NEW
         self._awaits_pong = False
@@ -106,7 +123,7 @@ class Session:
         if command.connect is not None:
             return self._connect(command.id, command.connect.token)
         if command.subscribe is not None:
-            return self._subscribe(command.id, command.subscribe.channel)
+            return self._subscribe(command.id, command.subscribe.channel, command.subscribe.token)
         if command.unsubscribe is not None:
             return self._unsubscribe(command.id, command.unsubscribe.channel)
         if command.publish is not None:
@@ -114,6 +131,7 @@ class Session:
         return _failed(command.id, protocol.NOT_AVAILABLE if command.is_not_available else protocol.METHOD_NOT_FOUND)
 
     def _connect(self, command_id: int, token: str) -> list[Effect]:
+        token, self._presented = token_of(token, self._presented), ""
         if token:
             return [Authenticate(command_id, token)]
         if self._anonymous:
@@ -135,12 +153,22 @@ class Session:
         self._phase = _Phase.UNUSABLE
         return _failed(command_id, failure)
 
-    def _subscribe(self, command_id: int, channel: str) -> list[Effect]:
+    def _subscribe(self, command_id: int, channel: str, token: str) -> list[Effect]:
         if not channel:
             return [Close(protocol.BAD_REQUEST)]
         failure = self._subscribe_failure(channel)
         if failure is not None:
             return _failed(command_id, failure)
+        if token:
+            return [AuthenticateSubscription(command_id, channel, self.identity.user, token)]
+        return self.granted(command_id, channel, None)
+
+    def granted(self, command_id: int, channel: str, grant: Grant | None) -> list[Effect]:
+        """The client's subscription token holds, or it sent none."""
+        if not self._rules.may_subscribe(self.identity, channel, grant):
+            return _failed(command_id, protocol.PERMISSION_DENIED)
+        if grant is not None:
+            self._grants[channel] = grant
         self.channels.add(channel)
         return [Subscribe(command_id, channel)]
 
@@ -151,8 +179,6 @@ class Session:
             return protocol.ALREADY_SUBSCRIBED
         if len(self.channels) >= MAX_SUBSCRIPTIONS:
             return protocol.LIMIT_EXCEEDED
-        if not self._rules.may_subscribe(self.identity, channel):
-            return protocol.PERMISSION_DENIED
         return None
 
     def subscribed(self, command_id: int) -> list[Effect]:
@@ -161,14 +187,14 @@ class Session:
 
     def subscribe_failed(self, command_id: int, channel: str, failure: Failure) -> list[Effect]:
         """A channel cannot be listened to."""
-        self.channels.discard(channel)
+        self._forget(channel)
         return _failed(command_id, failure)
 
     def interrupted(self, channel: str) -> list[Effect]:
         """Publications of a channel may be missing: the client is told, and subscribes again."""
         if channel not in self.channels:
             return []
-        self.channels.discard(channel)
+        self._forget(channel)
         return [Unsubscribe(channel), Reply(protocol.unsubscribe_push(channel, *protocol.INSUFFICIENT_STATE))]
 
     def _unsubscribe(self, command_id: int, channel: str) -> list[Effect]:
@@ -177,15 +203,20 @@ class Session:
         answer = Reply(protocol.reply(command_id, "unsubscribe", {}))
         if channel not in self.channels:
             return [answer]
-        self.channels.discard(channel)
+        self._forget(channel)
         return [Unsubscribe(channel), answer]
+
+    def _forget(self, channel: str) -> None:
+        self.channels.discard(channel)
+        self._grants.pop(channel, None)
 
     def _publish(self, command_id: int, channel: str, data: bytes) -> list[Effect]:
         if not channel or not data:
             return [Close(protocol.BAD_REQUEST)]
         if not is_channel_name(channel):
             return _failed(command_id, protocol.INVALID_REQUEST)
-        if not self._rules.may_publish(self.identity, channel, subscribed=channel in self.channels):
+        is_subscribed, grant = channel in self.channels, self._grants.get(channel)
+        if not self._rules.may_publish(self.identity, channel, subscribed=is_subscribed, grant=grant):
             return _failed(command_id, protocol.PERMISSION_DENIED)
         return [Publish(command_id, channel, protocol.encode_publication(data, self._info()))]
 

@@ -15,6 +15,12 @@ class Stats:
     """WebSockets whose connect command succeeded, and event streams."""
     refused: int = 0
     """Tokens that were not accepted, and foreign origins."""
+    refused_connects: int = 0
+    """Handshakes beyond an address's connects per second."""
+    refused_waiting: int = 0
+    """Handshakes of an address with too many connections that have not said who they are."""
+    hasty_closes: int = 0
+    """Clients closed because they sent more messages per second than they may."""
     publications: int = 0
     """Publications that came from Redis."""
     deliveries: int = 0

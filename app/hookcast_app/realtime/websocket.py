@@ -1,24 +1,25 @@
 """The ASGI application behind `/connection/websocket`; it needs no routing and no framework."""
 
 import uuid
-from collections.abc import Collection
 
 import structlog
 
 from hookcast_app.observability import ROUTE_KEY
-from hookcast_app.problems import problem_for, problem_response
+from hookcast_app.problems import Problem, problem_for, problem_response
 from hookcast_app.realtime.connection import ClientConnection, Context
+from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.handshake import chosen_subprotocol, header, is_allowed_origin
+from hookcast_app.realtime.limits import Waiting
 from hookcast_app.realtime.session import Session
 from hookcast_app.realtime.transport import AsgiTransport, Message, RawTransport, Receive, Send, Transport
 from hookcast_app.realtime.wire import EXTENSION
-from hookcast_core.errors import InvalidInput, Reason
+from hookcast_app.settings import Settings
+from hookcast_core.errors import HookcastError, InvalidInput, Reason, Refused, Unavailable
 
 PATH = "/connection/websocket"
 _UPGRADE = problem_for(
     InvalidInput(Reason.UPGRADE_REQUIRED, None, "this path speaks WebSocket; connect with a ws:// or wss:// URL")
 )
-_FORBIDDEN, _UNAVAILABLE = 403, 503
 _LOGGED_ORIGIN = 256
 
 _log = structlog.get_logger("hookcast.realtime")
@@ -27,11 +28,11 @@ _log = structlog.get_logger("hookcast.realtime")
 class WebSocketEndpoint:
     """Accepts or refuses the handshake, then serves the client until it goes."""
 
-    def __init__(self, context: Context, *, anonymous: bool, version: str, allowed_origins: Collection[str]) -> None:
+    def __init__(self, context: Context, door: Door, settings: Settings, *, version: str) -> None:
         self._context = context
-        self._anonymous = anonymous
+        self._door = door
+        self._settings = settings
         self._version = version
-        self._allowed_origins = allowed_origins
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3, for `websocket` scopes; an `http` one is told to upgrade."""
@@ -40,32 +41,45 @@ class WebSocketEndpoint:
             await problem_response(_UPGRADE)(scope, receive, send)
             return
         await receive()
-        status = self._refusal(scope)
-        if status is not None:
-            await _refuse(scope, send, status)
+        try:
+            subprotocol = self._judge(scope)
+            waiting = self._door.enter(scope)
+        except HookcastError as error:
+            await _refuse(scope, send, problem_for(error))
             return
-        await send({"type": "websocket.accept", "subprotocol": chosen_subprotocol(scope["subprotocols"])})
-        await ClientConnection(self._session(), self._transport(scope, receive, send), self._context).run()
+        try:
+            await send({"type": "websocket.accept", "subprotocol": subprotocol})
+            await self._connection(scope, self._transport(scope, receive, send), waiting).run()
+        finally:
+            waiting.end()
 
-    def _refusal(self, scope: Message) -> int | None:
+    def _judge(self, scope: Message) -> str | None:
+        """The subprotocol to answer with. Raises Unavailable, Refused, InvalidInput."""
         if self._context.is_draining():
-            _log.info("websocket refused", reason="the server is draining", status=_UNAVAILABLE)
-            return _UNAVAILABLE
+            raise Unavailable("the server is draining")
         origin, host = header(scope["headers"], b"origin"), header(scope["headers"], b"host")
-        if not is_allowed_origin(origin, host, self._allowed_origins):
+        if not is_allowed_origin(origin, host, self._settings.allowed_origins):
             self._context.stats.refused += 1
-            told = (origin or "")[:_LOGGED_ORIGIN]
-            _log.info("websocket refused", reason="its origin is not allowed", status=_FORBIDDEN, origin=told)
-            return _FORBIDDEN
-        return None
+            raise Refused(Reason.FORBIDDEN, "its origin is not allowed")
+        return chosen_subprotocol(scope["subprotocols"])
 
-    def _session(self) -> Session:
+    def _connection(self, scope: Message, transport: Transport, waiting: Waiting) -> ClientConnection:
+        return ClientConnection(
+            self._session(self._door.token(scope, scope["subprotocols"])),
+            transport,
+            self._context,
+            messages_per_second=self._settings.messages_per_second,
+            on_connected=waiting.end,
+        )
+
+    def _session(self, presented: str) -> Session:
         return Session(
             str(uuid.uuid4()),
             rules=self._context.rules,
-            anonymous=self._anonymous,
+            anonymous=self._settings.realtime_anonymous,
             version=self._version,
             ping=max(1, round(self._context.timing.ping)),
+            presented=presented,
         )
 
     def _transport(self, scope: Message, receive: Receive, send: Send) -> Transport:
@@ -78,11 +92,14 @@ class WebSocketEndpoint:
         self._context.stats.slow_closes += 1
 
 
-async def _refuse(scope: Message, send: Send, status: int) -> None:
+async def _refuse(scope: Message, send: Send, problem: Problem) -> None:
     """Answers the handshake with a status where the server can (ASGI's `websocket.http.response`); else it is 403."""
+    origin = header(scope["headers"], b"origin")
+    told = {} if origin is None else {"origin": origin[:_LOGGED_ORIGIN]}
+    _log.info("websocket refused", reason=problem.detail, status=problem.status, **told)
     if "websocket.http.response" in (scope.get("extensions") or {}):
-        headers = [(b"content-length", b"0")]
-        await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-        await send({"type": "websocket.http.response.body", "body": b""})
+        response = problem_response(problem)
+        await send({"type": "websocket.http.response.start", "status": problem.status, "headers": response.raw_headers})
+        await send({"type": "websocket.http.response.body", "body": response.body})
     else:
         await send({"type": "websocket.close"})

@@ -12,15 +12,16 @@ from typing import Any
 import jwt
 import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
 from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 
+from hookcast_app.problems import problem_for, problem_response
 from hookcast_app.realtime import UVICORN_OPTIONS, Realtime
 from hookcast_app.realtime.connection import Timing
 from hookcast_app.settings import ChannelOptions, Settings
-from hookcast_core.errors import InvalidInput, Reason, Refused, Unavailable
+from hookcast_core.errors import InvalidInput, Refused, Unavailable
 
 SECRET = "a secret of the tests, of 32 bytes and more"
 PATIENCE = 10.0
@@ -84,7 +85,9 @@ async def serving(
     await realtime.start()
     running = asyncio.create_task(realtime.run())
     options = UVICORN_OPTIONS if raw else {**UVICORN_OPTIONS, "ws": "websockets-sansio", "ws_max_size": 2**24}
-    server = uvicorn.Server(uvicorn.Config(application(realtime), log_config=None, lifespan="off", **options))
+    # The rest as hookcast_app.server has it.
+    options = {**options, "log_config": None, "lifespan": "off", "access_log": False, "proxy_headers": False}
+    server = uvicorn.Server(uvicorn.Config(application(realtime), **options))
     listener = socket.create_server(("127.0.0.1", 0))
     serve = asyncio.create_task(server._serve([listener]))
     try:
@@ -111,10 +114,8 @@ def application(realtime: Realtime) -> ASGIApp:
     @api.exception_handler(Refused)
     @api.exception_handler(InvalidInput)
     @api.exception_handler(Unavailable)
-    async def answer(_request: Request, error: Refused | InvalidInput | Unavailable) -> JSONResponse:
-        status = {Reason.UNAUTHENTICATED: 401, Reason.FORBIDDEN: 403, Reason.INVALID_REQUEST: 400}
-        reason = getattr(error, "reason", None)
-        return JSONResponse({"detail": str(error)}, status[reason] if reason else 503)
+    async def answer(_request: Request, error: Refused | InvalidInput | Unavailable) -> Response:
+        return problem_response(problem_for(error))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/connection/websocket":

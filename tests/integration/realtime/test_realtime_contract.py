@@ -378,15 +378,3 @@ async def test_a_plain_request_is_told_to_upgrade(server: Server) -> None:
 
     assert answer.startswith(b"HTTP/1.1 426 ")
     assert b"upgrade: websocket\r\n" in answer
-
-
-async def test_tokens_in_the_query_are_not_logged(redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The line that uvicorn logs for every WebSocket names the path alone, at any level."""
-    with caplog.at_level("DEBUG", "uvicorn.error"):
-        async with serving(redis_url) as server:
-            server_with_query = Server(server.realtime, server.redis, server.port, "?token=very-secret")
-            async with client(server_with_query, "open:a"):
-                pass
-
-    assert "/connection/websocket" in caplog.text
-    assert "very-secret" not in caplog.text
