@@ -30,7 +30,9 @@ class RunningApp:
         self.application = application
         self.url = url
         self.manifests = manifests
-        self.client = httpx.AsyncClient(base_url=url, headers={"X-API-Key": API_KEY}, timeout=10)
+        # A connection is not used again when the server may just be closing it.
+        limits = httpx.Limits(keepalive_expiry=1)
+        self.client = httpx.AsyncClient(base_url=url, headers={"X-API-Key": API_KEY}, timeout=10, limits=limits)
 
     async def publish(self, type_: str = "order.created", **attributes: Any) -> dict[str, Any]:
         """Publishes one event; its answer."""
