@@ -5,10 +5,10 @@ import pytest
 from hookcast_app.delivery.lane import FETCHED, QUEUED, READY_BYTES, RESULTS, Lane
 from hookcast_app.delivery.models import Record
 from hookcast_app.delivery.ordering import Order
-from hookcast_app.delivery.pace import Pace
 from hookcast_app.delivery.store import Fetched, Loaded, Result, ScriptOutcome, Turn
 from hookcast_app.events.encoding import Stored
 from hookcast_app.references import reference
+from hookcast_core.pace import Pace
 from hookcast_core.subscription import Delivery, MaxBacklog
 
 EVENT = Stored(id="1", source="/s", type="a", time="t", accepted_ms=0)
@@ -178,6 +178,15 @@ def test_a_pace_allows_a_burst_and_then_spreads() -> None:
     assert not pace.take(100.09)
     assert pace.take(100.1001)
     assert sum(pace.take(200.0) for _ in range(50)) == 10
+
+
+@pytest.mark.parametrize("start", [0.0, 0.1, 100.0, 123_456.7])
+@pytest.mark.parametrize("requests", [1, 3, 5, 7, 100, 999])
+def test_a_burst_has_all_of_its_requests(requests: int, start: float) -> None:
+    """Whatever the numbers, rounding costs none and adds none."""
+    pace = Pace(requests, 2_000)
+
+    assert sum(pace.take(start) for _ in range(requests * 2)) == requests
 
 
 def test_a_paced_lane_waits_for_its_time() -> None:

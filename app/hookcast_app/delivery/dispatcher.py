@@ -11,7 +11,6 @@ from hookcast_app.delivery.disabling import Disabling
 from hookcast_app.delivery.gates import Gates
 from hookcast_app.delivery.lane import Lane
 from hookcast_app.delivery.ordering import Order
-from hookcast_app.delivery.pace import Pace
 from hookcast_app.delivery.sharing import LeftAlone, Part
 from hookcast_app.delivery.store import FAR, LaneStore, Turn
 from hookcast_app.delivery.targets import Disposition, Targets, fingerprint
@@ -20,6 +19,7 @@ from hookcast_app.delivery.work import Work
 from hookcast_app.health import PATIENCE_SECONDS
 from hookcast_core.configuration import Entry
 from hookcast_core.errors import Unavailable
+from hookcast_core.pace import Pace
 
 _log = structlog.get_logger("hookcast.delivery")
 

@@ -13,8 +13,8 @@ import msgspec
 
 from hookcast_app.delivery.breaker import Breaker, Failing
 from hookcast_app.delivery.ordering import Order, Waiting
-from hookcast_app.delivery.pace import Pace
 from hookcast_app.delivery.store import FAR, Fetched, Loaded, Mode, Result, Turn
+from hookcast_core.pace import Pace
 from hookcast_core.subscription import Delivery, MaxBacklog
 
 READY_BYTES = 1_048_576

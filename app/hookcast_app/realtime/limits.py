@@ -7,6 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from hookcast_core import pace
+
 MAX_ADDRESSES = 10_000
 """Of whom a rate is known; of more the one that was longest quiet is forgotten, and may begin anew."""
 BURST_SECONDS = 2.0
@@ -19,28 +21,17 @@ Clock = Callable[[], float]
 
 
 class Pace:
-    """A token bucket: `rate` a second, twice that at once; 0 is no limit. Full at first."""
+    """`rate` a second by a clock, twice that at once; 0 is no limit. Whole at first."""
 
-    __slots__ = ("_burst", "_clock", "_left", "_rate", "_since")
+    __slots__ = ("_clock", "_pace")
 
     def __init__(self, rate: float, clock: Clock) -> None:
-        self._rate = rate
-        self._burst = rate * BURST_SECONDS
-        self._left = self._burst
+        self._pace = pace.Pace(rate * BURST_SECONDS, BURST_SECONDS * 1000) if rate else None
         self._clock = clock
-        self._since = clock()
 
     def take(self) -> bool:
         """Takes one; False if there is none left."""
-        if not self._rate:
-            return True
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._since) * self._rate)
-        self._since = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
+        return self._pace is None or self._pace.take(self._clock())
 
 
 class AddressLimits:

@@ -25,6 +25,7 @@ from hookcast_app.realtime.handshake import refusal
 from hookcast_app.realtime.incoming import Closed, Event, FrameReader, Idle, Pinged, Received, Violation
 from hookcast_app.realtime.outbox import MAX_QUEUED
 from hookcast_app.realtime.protocol import MAX_MESSAGE, SLOW, Disconnect
+from hookcast_core.pace import Pace
 
 EXTENSION = "hookcast.raw"
 """The ASGI extension's name in `scope["extensions"]`; its `socket` is a RawSocket."""
@@ -84,8 +85,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         self._is_turn_due = False
         self._is_app_busy = False
         """Whether the app has a message to see to; a close frame behind it waits, so that the answer goes out."""
-        self._idle_until = 0.0
-        """When what was sent of idle frames is made up for, in loop time."""
+        self._idle = Pace(IDLE_BURST, IDLE_BURST / IDLE_PER_SECOND * 1000)
 
     # What the app calls
 
@@ -208,9 +208,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
 
     def _count_idle(self) -> None:
         """Raises Violation for a flood."""
-        now = self.loop.time()
-        self._idle_until = max(self._idle_until, now) + 1 / IDLE_PER_SECOND
-        if self._idle_until > now + (IDLE_BURST + 0.5) / IDLE_PER_SECOND:  # half a frame for rounding
+        if not self._idle.take(self.loop.time()):
             raise Violation(incoming.POLICY_VIOLATION, "too many frames without content")
 
     def _answer(self, payload: bytes) -> None:
