@@ -14,8 +14,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hookcast_app import body_gate, garbage, openapi, problems
-from hookcast_app.auth import ApiKeys
-from hookcast_app.auth.tokens import TokenVerifier
+from hookcast_app.auth import ApiKeys, TokenVerifier
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.configuration.files import ConfigurationFiles
 from hookcast_app.configuration.kubernetes import KubernetesConfiguration
@@ -74,7 +73,9 @@ class Application:
         self._clock = clock
         self._keys = ApiKeys(settings.api_keys)
         self._policy = _checked("egress_allow", lambda: EgressPolicy(settings.egress_allow))
-        _checked(None, lambda: TokenVerifier(settings))
+        self._key_server = None if settings.jwks_url is None else KeyServer(settings.jwks_url, settings.egress_allow)
+        fetch = None if self._key_server is None else self._key_server.fetch
+        self._verifier = _checked(None, lambda: TokenVerifier(settings, fetch=fetch))
         self._tasks: list[asyncio.Task[None]] = []
         self._realtime: Realtime | None = None
         self._dispatching: Dispatching | None = None
@@ -283,22 +284,15 @@ class Application:
             events, self._keys, self.metrics, max_bytes=self.settings.max_event_bytes, clock=self._clock
         )
         self._fastapi.include_router(self._events.router())
-        verifier = self._open_token_keys(stack)
-        self._realtime = Realtime(settings=self.settings, redis=partitions.home.redis, verifier=verifier)
+        if self._key_server is not None:
+            stack.push_async_callback(self._key_server.close)
+            self._start("token keys", self._verifier.run())
+        self._realtime = Realtime(settings=self.settings, redis=partitions.home.redis, verifier=self._verifier)
         export_realtime(self.metrics, self._realtime.stats)
         await self._realtime.start()
         stack.push_async_callback(self._realtime.close)
         self._start("realtime", self._realtime.run())
         self._fastapi.include_router(self._realtime.router())
-
-    def _open_token_keys(self, stack: AsyncExitStack) -> TokenVerifier:
-        if self.settings.jwks_url is None:
-            return TokenVerifier(self.settings)
-        server = KeyServer(self.settings.jwks_url, self.settings.egress_allow)
-        stack.push_async_callback(server.close)
-        verifier = TokenVerifier(self.settings, fetch=server.fetch)
-        self._start("token keys", verifier.run())
-        return verifier
 
     def _open_deliveries(self, stack: AsyncExitStack, partitions: Partitions) -> None:
         history = History(partitions)

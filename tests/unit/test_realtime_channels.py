@@ -3,8 +3,9 @@
 import pytest
 
 from hookcast_app.auth import ANONYMOUS, Capability, Grant, Identity, Permission
-from hookcast_app.realtime.channels import ChannelRules, is_channel_name, users_of
+from hookcast_app.realtime.channels import ChannelRules, users_of
 from hookcast_app.settings import ChannelOptions
+from hookcast_core.channels import is_channel_name
 
 ANN = Identity("ann")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookcast_app.auth.tokens import Identity
+from hookcast_app.auth import Identity
 from hookcast_app.realtime import protocol
 from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.protocol import BadMessage, parse_commands

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from hookcast_app.auth import Identity, TokenExpired, TokenInvalid, TokenVerifier
 from hookcast_app.auth.jws import MAX_TOKEN
-from hookcast_app.auth.tokens import Identity, TokenExpired, TokenInvalid, TokenVerifier
 from hookcast_app.settings import Settings
 
 SECRET = "0123456789abcdef" * 4

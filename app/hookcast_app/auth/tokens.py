@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from hookcast_app.auth.claims import Expected, grant_of, identity_of
-from hookcast_app.auth.errors import TokenExpired, TokenInvalid
-from hookcast_app.auth.identity import ANONYMOUS, Grant, Identity
+from hookcast_app.auth.errors import TokenInvalid
+from hookcast_app.auth.identity import Grant, Identity
 from hookcast_app.auth.jws import Header, take_apart
 from hookcast_app.auth.remote_keys import Fetch, RemoteKeys
 from hookcast_app.auth.verification import (
@@ -24,8 +24,6 @@ from hookcast_app.auth.verification import (
 )
 from hookcast_app.settings import Settings
 from hookcast_core.errors import Unavailable
-
-__all__ = ["ANONYMOUS", "Grant", "Identity", "TokenExpired", "TokenInvalid", "TokenVerifier"]
 
 
 class TokenVerifier:

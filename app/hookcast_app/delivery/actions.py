@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from hookcast_app.auth import ApiKeys
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.delivery.history import Found, History, shown_attempt, shown_delivery
-from hookcast_app.delivery.models import ENDED, Place, delivery_id
+from hookcast_app.delivery.models import ENDED, Place
 from hookcast_app.delivery.moves import Moves, again
 from hookcast_app.delivery.outcome import Delivered
 from hookcast_app.delivery.replay import Progress, Replays, Wanted
@@ -217,8 +217,10 @@ class Actions:
         return Found(uid, known.ref, known.event, known.deliveries[uid], known.partition)
 
     async def _shown(self, found: Found) -> Response:
-        known, uid = await self._history.delivery(delivery_id(found.ref, found.uid))
-        return _json(shown_delivery(known, uid, self._clock(), attempts=True))
+        known = await self._history.event_in(found.partition.keys.tag, found.ref)
+        if known is None:
+            raise InvalidInput(Reason.NOT_FOUND, "delivery", "no delivery of this id is kept")
+        return _json(shown_delivery(known, found.uid, self._clock(), attempts=True))
 
 
 def _progress(progress: Progress) -> Response:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
-from hookcast_app.realtime import is_channel_name
+from hookcast_core.channels import is_channel_name
 from hookcast_core.errors import InvalidInput, Reason
 
 MAX_CHANNELS = 16

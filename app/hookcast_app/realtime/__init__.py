@@ -4,10 +4,9 @@ A publication comes from Redis, is framed once and reaches every subscriber in o
 decided (protocol, session, channels, handshake, framing) is pure; wire, transport, sse and broker do the I/O.
 """
 
-from hookcast_app.realtime.channels import is_channel_name
 from hookcast_app.realtime.protocol import encode_publication
 from hookcast_app.realtime.service import Realtime
 from hookcast_app.realtime.stats import Stats
 from hookcast_app.realtime.wire import UVICORN_OPTIONS, RawWebSocket
 
-__all__ = ["UVICORN_OPTIONS", "RawWebSocket", "Realtime", "Stats", "encode_publication", "is_channel_name"]
+__all__ = ["UVICORN_OPTIONS", "RawWebSocket", "Realtime", "Stats", "encode_publication"]

@@ -4,9 +4,6 @@ from collections.abc import Mapping
 
 from hookcast_app.auth import Grant, Identity, Permission
 from hookcast_app.settings import ChannelOptions
-from hookcast_core.channels import MAX_NAME, is_channel_name
-
-__all__ = ["MAX_NAME", "ChannelRules", "is_channel_name", "users_of"]
 
 
 def users_of(channel: str) -> frozenset[str] | None:

@@ -7,7 +7,6 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hookcast_app.auth import ANONYMOUS, Identity, TokenInvalid
-from hookcast_app.realtime.channels import is_channel_name
 from hookcast_app.realtime.connection import Context
 from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.framing import Encoding
@@ -15,6 +14,7 @@ from hookcast_app.realtime.handshake import header, is_listed_origin, is_named_o
 from hookcast_app.realtime.session import MAX_SUBSCRIPTIONS
 from hookcast_app.realtime.sse import EventStream
 from hookcast_app.settings import Settings
+from hookcast_core.channels import is_channel_name
 from hookcast_core.errors import InvalidInput, Reason, Refused
 
 _HEADERS = {

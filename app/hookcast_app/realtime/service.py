@@ -33,8 +33,7 @@ class Realtime:
     """Lives as long as the app: `start`, then `run` in a task of the app's; at the end `drain`, cancel `run`, `close`.
 
     Raises ValueError, naming the setting, for tokens that could not be trusted. `verifier` has to run if its keys are
-    fetched. `redis` stays the caller's; what is
-    subscribed to uses a connection of its own to the same place.
+    fetched. `redis` stays the caller's; what is subscribed to uses a connection of its own to the same place.
     """
 
     def __init__(

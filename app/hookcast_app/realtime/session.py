@@ -6,9 +6,10 @@ from typing import Any
 
 from hookcast_app.auth import ANONYMOUS, Grant, Identity
 from hookcast_app.realtime import protocol
-from hookcast_app.realtime.channels import ChannelRules, is_channel_name
+from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.handshake import token_of
 from hookcast_app.realtime.protocol import Command, Disconnect, Failure
+from hookcast_core.channels import is_channel_name
 
 MAX_SUBSCRIPTIONS = 128
 

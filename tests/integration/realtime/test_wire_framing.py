@@ -1,7 +1,7 @@
 """RFC 6455, section 5: frames, fragments and control frames, and 8.1: what is text."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -26,6 +26,15 @@ NORMAL, PROTOCOL_ERROR, INVALID_DATA, TOO_BIG = 1000, 1002, 1007, 1009
 ECHO = (TEXT, b"hi")
 CHOPPED = pytest.mark.parametrize("chopped", [False, True], ids=["whole", "chopped"])
 """Whether the bytes come together, or one by one."""
+
+
+def ways(cases: Mapping[str, tuple[bytes, int]]) -> pytest.MarkDecorator:
+    """Each case whole, and in single bytes where that does not take long and say the same."""
+    short = [name for name, (sent, _) in cases.items() if len(sent) <= 1000]
+    names = [*[(name, False) for name in cases], *[(name, True) for name in short]]
+    ids = [f"{name}-{'chopped' if chopped else 'whole'}" for name, chopped in names]
+    return pytest.mark.parametrize(("name", "chopped"), names, ids=ids)
+
 
 LENGTHS = [0, 1, 125, 126, 127, 128, 65_535, 65_536]
 
@@ -178,25 +187,19 @@ async def test_messages_of_every_length_come_whole(server: EchoServer, size: int
         assert await answers(peer, frame(kind, payload), chopped=False) == ending(NORMAL, (kind, payload))
 
 
-@CHOPPED
-@pytest.mark.parametrize("name", FAILING)
+@ways(FAILING)
 async def test_what_is_wrong_ends_the_connection(server: EchoServer, name: str, *, chopped: bool) -> None:
     """With the right code, after what was right before it."""
     sent, code = FAILING[name]
-    if chopped and len(sent) > 1000:
-        pytest.skip("takes long and says the same")
     async with server.opened() as peer:
         expected = ending(code, ECHO, (PONG, b"p"))
         assert await answers(peer, frame(TEXT, b"hi") + frame(PING, b"p") + sent, chopped=chopped) == expected
 
 
-@CHOPPED
-@pytest.mark.parametrize("name", HOPELESS)
+@ways(HOPELESS)
 async def test_what_cannot_become_right_is_not_waited_for(server: EchoServer, name: str, *, chopped: bool) -> None:
     """The connection ends when the first bytes show it, whether or not more comes."""
     sent, code = HOPELESS[name]
-    if chopped and len(sent) > 1000:
-        pytest.skip("takes long and says the same")
     async with server.opened() as peer:
         await peer.send(sent, chopped=chopped)
         assert [frame[1][:2] for frame in await peer.frames()] == [code.to_bytes(2)]
