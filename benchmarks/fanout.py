@@ -23,8 +23,9 @@ from redis.asyncio import Redis
 
 from benchmarks.fanout_server import CHANNEL, DATA, PATH
 from benchmarks.processes import LOAD_CPU, SERVER_CPU, Running, process, valkey
-from hookcast_app.realtime import encode_publication
+from hookcast_app.realtime import ChannelRules, Shards, encode_publication
 from hookcast_app.realtime.framing import ENCODERS, Encoding, frame
+from hookcast_app.redis import Servers
 
 SUBSCRIBERS = 1_000
 PATIENCE = 60.0
@@ -149,14 +150,15 @@ async def by_http(port: int) -> Callable[[int], Awaitable[None]]:
     return publish
 
 
-def by_redis(redis: Redis) -> Callable[[int], Awaitable[None]]:
+def by_redis(redis: Redis, servers: Servers) -> Callable[[int], Awaitable[None]]:
     """Publishes as any process of ours does."""
     payload = encode_publication(DATA)
+    name = Shards(servers, ChannelRules({})).of(CHANNEL).key("pub", CHANNEL)
 
     async def publish(count: int) -> None:
         pipeline = redis.pipeline(transaction=False)
         for _ in range(count):
-            pipeline.publish(f"hookcast:channel:{CHANNEL}", payload)
+            pipeline.publish(name, payload)
         await pipeline.execute()
 
     return publish
@@ -170,7 +172,7 @@ async def load(case: Case, server: Running, redis_url: str, seconds: float) -> d
     each_connect = (server.cpu_seconds() - idle_cpu) / SUBSCRIBERS
     each_bytes = (server.resident_bytes() - idle_bytes) / SUBSCRIBERS
     redis = Redis.from_url(redis_url)
-    publish = by_redis(redis) if case.way == "redis" else await by_http(server.port)
+    publish = by_redis(redis, Servers(redis_url)) if case.way == "redis" else await by_http(server.port)
     encoded = ENCODERS[Encoding.FRAMES](CHANNEL, encode_publication(DATA))
     size = len(frame(DATA) if case.server == "naive" else encoded)
 

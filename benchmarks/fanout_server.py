@@ -10,10 +10,10 @@ import sys
 
 import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
-from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hookcast_app.realtime import UVICORN_OPTIONS, Realtime, encode_publication
+from hookcast_app.realtime import UVICORN_OPTIONS, ChannelRules, Realtime, Shards, encode_publication
+from hookcast_app.redis import Servers
 from hookcast_app.settings import ChannelOptions, Settings
 
 CHANNEL = "bench"
@@ -51,7 +51,7 @@ def hookcast(realtime: Realtime) -> ASGIApp:
     """The realtime part with a way to publish that does not go through Redis."""
     app = FastAPI()
     publication = encode_publication(DATA)
-    hub = realtime._broker._hub  # noqa: SLF001  measured on purpose without what lies before it
+    hub = realtime._broker.hub  # noqa: SLF001  measured on purpose without what lies before it
 
     @app.post("/publish/{count}")
     async def publish(count: int) -> None:
@@ -70,7 +70,8 @@ def hookcast(realtime: Realtime) -> ASGIApp:
 async def serve(kind: str, redis_url: str) -> None:
     """Serves until the process is ended."""
     settings = Settings(realtime_anonymous=True, channel_namespaces={"": ChannelOptions(subscribe="anyone")})
-    realtime = Realtime(settings=settings, redis=Redis.from_url(redis_url))
+    rules = ChannelRules(settings.channel_namespaces)
+    realtime = Realtime(settings=settings, shards=Shards(Servers(redis_url), rules), rules=rules)
     await realtime.start()
     app = naive() if kind == "naive" else hookcast(realtime)
     options = {"ws": "websockets-sansio", "ws_per_message_deflate": False} if kind == "naive" else UVICORN_OPTIONS

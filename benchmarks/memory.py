@@ -18,7 +18,8 @@ from hookcast_app.delivery.models import Attempt, Place, Record
 from hookcast_app.delivery.store import LaneStore, Result, ScriptOutcome, Turn
 from hookcast_app.events import Event, stored, structured, uuid7
 from hookcast_app.events.store import EventStore, Publication
-from hookcast_app.redis import Keys, create_redis
+from hookcast_app.realtime import ChannelRules, Shards
+from hookcast_app.redis import Keys, Servers, create_redis
 from hookcast_core.errors import Reason
 
 KEYS = Keys()
@@ -49,10 +50,10 @@ def publication(number: int, lanes: tuple[str, ...], *, with_id: bool) -> Public
 class Measured:
     """One empty Redis and what is put into it."""
 
-    def __init__(self, redis: Redis, count: int) -> None:
+    def __init__(self, redis: Redis, shards: Shards, count: int) -> None:
         self.redis = redis
         self.count = count
-        self._events = EventStore(redis, KEYS, retention_seconds=FOR_EVER, dedup_seconds=FOR_EVER)
+        self._events = EventStore(redis, KEYS, shards, retention_seconds=FOR_EVER, dedup_seconds=FOR_EVER)
         self._lanes = LaneStore(
             redis,
             KEYS,
@@ -91,7 +92,7 @@ async def bytes_each(count: int, fill: Callable[[Measured], Awaitable[None]]) ->
     """What each of `count` takes in a Redis of its own."""
     with valkey(LOAD_CPU) as (_, url):
         redis = create_redis(url)
-        measured = Measured(redis, count)
+        measured = Measured(redis, Shards(Servers(url), ChannelRules({})), count)
         before = await measured.used()
         await fill(measured)
         each = round((await measured.used() - before) / count)

@@ -39,7 +39,7 @@ from hookcast_app.kept.service import KeptSubscriptions
 from hookcast_app.kept.store import KeptStore
 from hookcast_app.key_server import KeyServer
 from hookcast_app.observability import CorrelationMiddleware, Metrics
-from hookcast_app.realtime import Realtime
+from hookcast_app.realtime import ChannelRules, Realtime, Shards
 from hookcast_app.redis import EmbeddedRedis, Partition, Partitions, Servers, first_contact
 from hookcast_app.settings import Settings
 from hookcast_core.configuration import Configuration
@@ -76,6 +76,7 @@ class Application:
         self._key_server = None if settings.jwks_url is None else KeyServer(settings.jwks_url, settings.egress_allow)
         fetch = None if self._key_server is None else self._key_server.fetch
         self._verifier = _checked(None, lambda: TokenVerifier(settings, fetch=fetch))
+        self._rules = _checked("channel_namespaces", lambda: ChannelRules(settings.channel_namespaces))
         self._tasks: list[asyncio.Task[None]] = []
         self._realtime: Realtime | None = None
         self._dispatching: Dispatching | None = None
@@ -134,19 +135,19 @@ class Application:
         async with AsyncExitStack() as stack:
             try:
                 self._start("heartbeat", self.health.run(self.metrics.loop_lag))
-                partitions = await self._open_redis(stack)
+                partitions, shards = await self._open_redis(stack)
                 await self._open_kept(partitions.home)
                 await self._open_configuration()
-                events = self._open_events(stack, partitions)
-                await self._open_serving(stack, partitions, events)
-                self._open_dispatching(stack, partitions, events)
+                events = self._open_events(stack, partitions, shards)
+                await self._open_serving(stack, partitions, shards, events)
+                self._open_dispatching(stack, partitions, shards, events)
                 self._start("partitions", partitions.run())
                 garbage.settle()
                 yield
             finally:
                 await self._stop_tasks()
 
-    async def _open_redis(self, stack: AsyncExitStack) -> Partitions:
+    async def _open_redis(self, stack: AsyncExitStack) -> tuple[Partitions, Shards]:
         url = self.settings.redis_url.get_secret_value()
         if self.settings.has_embedded_redis:
             embedded = EmbeddedRedis(self.settings.data_dir)
@@ -164,9 +165,11 @@ class Application:
             detail = f"{error.detail}; is it running there?"
             raise InvalidInput(Reason.REDIS_UNREACHABLE, "redis_url", detail) from error
         partitions.listen(partial(self._watch_others, partitions))
+        shards = Shards(servers, self._rules)
+        await shards.open()
         export_redis(self.metrics, self._watches)
         self.health.register("redis", self._watches.check)
-        return partitions
+        return partitions, shards
 
     async def _watch(self, partition: Partition, partitions: Partitions) -> None:
         """Waits for a server, and watches it from then on."""
@@ -250,12 +253,13 @@ class Application:
             self.health.register("configuration", source.check)
             self._start("configuration", source.run())
 
-    def _open_events(self, stack: AsyncExitStack, partitions: Partitions) -> Events:
+    def _open_events(self, stack: AsyncExitStack, partitions: Partitions, shards: Shards) -> Events:
         wait = self.settings.redis_wait
 
         def open_store(partition: Partition) -> EventStore:
             return EventStore(
                 *partition,
+                shards,
                 retention_seconds=self.settings.retention_seconds,
                 dedup_seconds=self.settings.dedup_seconds,
                 wait=(wait.replicas, wait.timeout) if wait else None,
@@ -276,7 +280,9 @@ class Application:
         self._reports = events
         return events
 
-    async def _open_serving(self, stack: AsyncExitStack, partitions: Partitions, events: Events) -> None:
+    async def _open_serving(
+        self, stack: AsyncExitStack, partitions: Partitions, shards: Shards, events: Events
+    ) -> None:
         self._open_deliveries(stack, partitions)
         if self.settings.role == "dispatcher":
             return
@@ -287,7 +293,7 @@ class Application:
         if self._key_server is not None:
             stack.push_async_callback(self._key_server.close)
             self._start("token keys", self._verifier.run())
-        self._realtime = Realtime(settings=self.settings, redis=partitions.home.redis, verifier=self._verifier)
+        self._realtime = Realtime(settings=self.settings, shards=shards, rules=self._rules, verifier=self._verifier)
         export_realtime(self.metrics, self._realtime.stats)
         await self._realtime.start()
         stack.push_async_callback(self._realtime.close)
@@ -317,11 +323,12 @@ class Application:
         self._fastapi.include_router(actions.router())
         self._fastapi.include_router(Reads(history, replays, self.configuration, self._keys, self._clock).router())
 
-    def _open_dispatching(self, stack: AsyncExitStack, partitions: Partitions, events: Events) -> None:
+    def _open_dispatching(self, stack: AsyncExitStack, partitions: Partitions, shards: Shards, events: Events) -> None:
         if self.settings.role == "api":
             return
         self._dispatching = Dispatching(
             partitions,
+            shards,
             self.settings,
             self.configuration,
             self._policy,

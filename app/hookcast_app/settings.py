@@ -77,6 +77,18 @@ class ChannelOptions(BaseModel):
     Such a token, or a capability of the connection's, opens channels of the other two as well."""
     max_subscribers: int = Field(default=0, ge=0)
     """Connections per channel in one process; 0 means no limit."""
+    history_size: int = Field(default=0, ge=0, le=10_000)
+    """The newest publications that are kept; 0 keeps none."""
+    history_ttl: int = Field(default=300, ge=1, le=604_800)
+    """For how many seconds they are kept after the newest of them."""
+    recover: bool = False
+    """Whether a client that comes back gets what it missed, out of the history."""
+    cache_last: bool = False
+    """Whether a client that comes gets the newest publication at once."""
+    presence: bool = False
+    """Whether a channel's subscribers may ask who they are."""
+    join_leave: bool = False
+    """Whether a channel's subscribers may be told who comes and goes."""
 
 
 class _Files(PydanticBaseSettingsSource):

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from hookcast_app.events.store import REUSED, STORED, EventStore, Publication
 from hookcast_app.redis import Keys
+from tests.support.channels import shards
 
 KEYS = Keys()
 
@@ -21,7 +22,7 @@ def publication(
 
 @pytest.fixture
 def store(redis: Redis) -> EventStore:
-    return EventStore(redis, KEYS, retention_seconds=100, dedup_seconds=50)
+    return EventStore(redis, KEYS, shards(redis), retention_seconds=100, dedup_seconds=50)
 
 
 async def lane(redis: Redis, uid: str) -> list[str]:
@@ -84,12 +85,14 @@ async def test_an_id_is_known_as_long_as_its_event_is_kept(store: EventStore, re
 
 async def test_publications_go_out_with_the_write(store: EventStore, redis: Redis) -> None:
     """Subscribers of the event's channels hear it; a duplicate is not heard again."""
+    where = shards(redis)
+    channels = [where.of(name).key("pub", name) for name in ("x", "y")]
     async with redis.pubsub() as heard:
-        await heard.subscribe("hookcast:channel:x", "hookcast:channel:y")
+        await heard.subscribe(*channels)
         event = publication("a", given=b"1" * 16, channels=("x", "y"), payload=b"hello")
         await store.publish([event])
         await store.publish([event])
-        await redis.publish("hookcast:channel:x", "end")
+        await redis.publish(channels[0], "end")
         messages: list[tuple[bytes, bytes]] = []
         while not messages or messages[-1][1] != b"end":
             message = await heard.get_message(ignore_subscribe_messages=True, timeout=5)
@@ -97,9 +100,9 @@ async def test_publications_go_out_with_the_write(store: EventStore, redis: Redi
                 messages.append((message["channel"], message["data"]))
 
     assert messages == [
-        (b"hookcast:channel:x", b"hello"),
-        (b"hookcast:channel:y", b"hello"),
-        (b"hookcast:channel:x", b"end"),
+        (channels[0].encode(), b"hello"),
+        (channels[1].encode(), b"hello"),
+        (channels[0].encode(), b"end"),
     ]
 
 

@@ -17,8 +17,9 @@ from hookcast_app.redis.servers import slot_of, tags_of
 from hookcast_app.references import reference
 from hookcast_core.errors import InvalidInput, Unavailable
 from tests.support.app import RunningApp, eventually, running_app, settings_for
+from tests.support.channels import OneServer, shards
 from tests.support.lanes import RECORD
-from tests.support.partitions import OneServer, partitions
+from tests.support.partitions import partitions
 from tests.support.receiver import Receiver, Reply
 from tests.support.serving import COMMAND
 
@@ -66,7 +67,7 @@ async def test_what_was_published_before_there_were_partitions_is_in_one(redis: 
 def stored_in(redis: Redis, among: Partitions) -> tuple[Placing, dict[int, EventStore]]:
     """Where events go, and the stores of all partitions."""
     stores = {
-        partition.keys.tag: EventStore(redis, partition.keys, retention_seconds=100, dedup_seconds=50)
+        partition.keys.tag: EventStore(redis, partition.keys, shards(redis), retention_seconds=100, dedup_seconds=50)
         for partition in among.all
     }
     return Placing(among, stores, 50, lambda: 0), stores

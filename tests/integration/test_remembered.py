@@ -12,6 +12,7 @@ from hookcast_app.events.store import REUSED, STORED, EventStore, Publication
 from hookcast_app.redis import Mark, Phase, swap_mark
 from hookcast_app.references import reference
 from hookcast_core.errors import Unavailable
+from tests.support.channels import shards
 from tests.support.lanes import KEYS, RECORD
 
 SECONDS = 50
@@ -20,7 +21,7 @@ DIGEST = b"1" * 16
 
 @pytest.fixture
 def store(redis: Redis) -> EventStore:
-    return EventStore(redis, KEYS, retention_seconds=100, dedup_seconds=SECONDS)
+    return EventStore(redis, KEYS, shards(redis), retention_seconds=100, dedup_seconds=SECONDS)
 
 
 def given(*refs: str, digest: bytes = DIGEST, ordering_key: str | None = None) -> list[Publication]:

@@ -15,6 +15,7 @@ from hookcast_app.delivery.store import LaneStore, Result, ScriptOutcome, Turn
 from hookcast_app.events.store import EventStore, Publication
 from hookcast_app.redis import Mark, Phase, swap_mark
 from hookcast_core.errors import Unavailable
+from tests.support.channels import shards
 from tests.support.lanes import KEYS, RECORD, Publish
 from tests.support.partitions import home, partitions
 
@@ -220,7 +221,7 @@ async def test_nothing_goes_while_the_data_are_moved(store: LaneStore, publish: 
 async def test_bytes_are_memory(store: LaneStore, redis: Redis, size: int, lanes: int) -> None:
     """What the index is said to span is what Redis uses for it, within a fifth."""
     uids = [f"{number}0e1f2a3-0000-0000-0000-000000000000" for number in range(lanes)]
-    events = EventStore(redis, KEYS, retention_seconds=100, dedup_seconds=50)
+    events = EventStore(redis, KEYS, shards(redis), retention_seconds=100, dedup_seconds=50)
     count = 3_000
     before = (await redis.info("memory"))["used_memory"]
     for first in range(0, count, 500):

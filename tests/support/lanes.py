@@ -9,6 +9,7 @@ from hookcast_app.delivery.store import LaneStore
 from hookcast_app.events.store import EventStore, Publication
 from hookcast_app.redis import Keys
 from hookcast_app.references import reference
+from tests.support.channels import shards
 
 KEYS = Keys()
 RECORD = b'{"id":"1","source":"/s","type":"a","time":"t","accepted_ms":0}'
@@ -30,7 +31,7 @@ def lane_store(redis: Redis, token: str = "ours", lease_seconds: float = 30) -> 
 
 def publisher(redis: Redis) -> Publish:
     """Publishes events whose data is their ref."""
-    events = EventStore(redis, KEYS, retention_seconds=100, dedup_seconds=50)
+    events = EventStore(redis, KEYS, shards(redis), retention_seconds=100, dedup_seconds=50)
 
     async def publish(*refs: str, lanes: tuple[str, ...] = ("u",), ordering_key: str | None = None) -> None:
         await events.publish(

@@ -3,20 +3,8 @@
 from redis.asyncio import Redis
 
 from hookcast_app.redis import Partition, Partitions
+from tests.support.channels import OneServer
 from tests.support.lanes import KEYS
-
-
-class OneServer:
-    """All partitions are on one Redis."""
-
-    is_cluster = False
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    def of(self, _tag: int) -> Redis:
-        """The client."""
-        return self._redis
 
 
 def partitions(redis: Redis) -> Partitions:

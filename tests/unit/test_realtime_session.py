@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hookcast_app.auth import Identity
 from hookcast_app.realtime import protocol
 from hookcast_app.realtime.channels import ChannelRules
+from hookcast_app.realtime.positions import NOWHERE, Caught
 from hookcast_app.realtime.protocol import BadMessage, parse_commands
 from hookcast_app.realtime.session import (
     Authenticate,
@@ -113,15 +114,23 @@ def test_after_a_refused_connect_nothing_is_answered() -> None:
         assert do(client, command) == BAD_REQUEST
 
 
+CAUGHT = Caught(NOWHERE, [], is_all=False)
+
+
+def subscription(command_id: int) -> Subscribe:
+    """To a channel without options."""
+    return Subscribe(command_id, "a", since=None, hears_comings=False, info=None, announces=False)
+
+
 def test_a_channel_is_subscribed_once() -> None:
     """Also while the first subscription is on its way; one that failed can be tried again."""
     client = connected()
 
-    assert do(client, {"id": 2, "subscribe": {"channel": "a"}}) == [Subscribe(2, "a")]
+    assert do(client, {"id": 2, "subscribe": {"channel": "a"}}) == [subscription(2)]
     assert error(do(client, {"id": 3, "subscribe": {"channel": "a"}})) == 105
     assert error(client.subscribe_failed(2, "a", protocol.INTERNAL)) == 100
-    assert do(client, {"id": 4, "subscribe": {"channel": "a"}}) == [Subscribe(4, "a")]
-    assert client.subscribed(4) == [Reply(b'{"id":4,"subscribe":{}}')]
+    assert do(client, {"id": 4, "subscribe": {"channel": "a"}}) == [subscription(4)]
+    assert client.subscribed(subscription(4), CAUGHT) == [Reply(b'{"id":4,"subscribe":{}}')]
 
 
 def test_unsubscribing_from_nothing_is_answered_as_if_it_were_something() -> None:
@@ -142,7 +151,7 @@ def test_an_interrupted_channel_is_left_so_that_the_client_can_come_back() -> No
         "unsubscribe": {"code": 2500, "reason": "insufficient state"},
     }
     assert client.interrupted("a") == []
-    assert do(client, {"id": 3, "subscribe": {"channel": "a"}}) == [Subscribe(3, "a")]
+    assert do(client, {"id": 3, "subscribe": {"channel": "a"}}) == [subscription(3)]
 
 
 def test_a_publication_says_who_sent_it() -> None:
@@ -157,7 +166,7 @@ def test_a_publication_says_who_sent_it() -> None:
     assert plain == Publish(3, "a", b'{"data":{"x": 1},"info":{"user":"","client":"c1"}}')
     assert informed == Publish(3, "a", b'{"data":null,"info":{"user":"ann","client":"c1","conn_info":[1]}}')
     assert client.published(3) == [Reply(b'{"id":3,"publish":{}}')]
-    assert error(client.publish_failed(3)) == 100
+    assert error(client.failed(3, protocol.INTERNAL)) == 100
 
 
 def connected_and_subscribed() -> Session:

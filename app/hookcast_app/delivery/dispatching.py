@@ -27,6 +27,7 @@ from hookcast_app.delivery.wellbeing import Changes, EndpointsWellbeing, Stopped
 from hookcast_app.events import Relay, Remembered
 from hookcast_app.observability import Metrics
 from hookcast_app.outgoing import HttpClient
+from hookcast_app.realtime import Shards
 from hookcast_app.redis import Partition, Partitions
 from hookcast_app.settings import Settings
 from hookcast_core.egress import EgressPolicy
@@ -66,6 +67,7 @@ class Dispatching:
     def __init__(
         self,
         partitions: Partitions,
+        shards: Shards,
         settings: Settings,
         configuration: CurrentConfiguration,
         policy: EgressPolicy,
@@ -78,6 +80,7 @@ class Dispatching:
         # The embedded Redis serves one process only: the next one is its successor and takes over its leases at once.
         self._token = EMBEDDED_TOKEN if settings.has_embedded_redis else secrets.token_hex(16)
         self._partitions = partitions
+        self._shards = shards
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
@@ -185,7 +188,7 @@ class Dispatching:
         )
         relay = relay_signals = None
         if self._partitions.is_cluster:
-            relay = Relay(partition, self._partitions, self._token)
+            relay = Relay(partition, self._shards, self._token)
             relay_signals = Signals(redis, relay.wake_channel(partition), relay.wake, relay.wake)
         signals = Signals(redis, keys.wake, dispatcher.wake, dispatcher.look)
         return _Served(partition, store, dispatcher, signals, self._janitor(partition), relay, relay_signals)

@@ -2,17 +2,21 @@
 -- One call, so that an event, its deliveries and its publications are there together or not at all. Everything is
 -- read first: a key of a wrong type raises before anything is written.
 --
+-- Goes behind realtime/publication.lua. Without a relay channels' keys are not among KEYS: no cluster takes part then.
+--
 -- KEYS  ring, hungry, index of events, mark, switches, outbox, bytes stored, ids that are remembered, their order,
 --       then each lane's waiting stream, then each event's own key
 -- ARGV  number of lanes, number of events, retention s, dedup s, wake channel, how often the caller knows the layout to
 --       have changed, the channel that wakes the relay ('' publishes here and now), what stands for this partition where
---       an id is reserved, then each lane's UID,
+--       an id is reserved, a new epoch for channels, for how many s their positions are kept, then each lane's UID,
 --       then for each event: reference, digest (16 bytes, or empty), record, body,
---       number of matches, the matching lanes' numbers, number of channels, and if there are any: payload, channels
+--       number of matches, the matching lanes' numbers, number of channels, and if there are any: payload, then for the
+--       relay their names, else for each of them prefix, channel, size and ttl (s) of its history
 -- Returns for each event: -1 stored, -2 id used before for another body, -3 it is in another partition, else it is a
 --       duplicate and this is how many subscriptions matched the first time.
 local lanes, events = tonumber(ARGV[1]), tonumber(ARGV[2])
 local retention, dedup, wake, relay, here = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[7], ARGV[8]
+local per_channel = relay == '' and 4 or 1
 local ring, hungry, index, outbox, stored, known_ids, order = KEYS[1], KEYS[2], KEYS[3], KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -52,7 +56,7 @@ local function remembered(ref)
 end
 
 local verdicts, batch, seen = {}, {}, {}
-local arg, bytes = 9 + lanes, 0
+local arg, bytes = 11 + lanes, 0
 for number = 1, events do
   local event = { key = KEYS[9 + lanes + number], reference = ARGV[arg], digest = ARGV[arg + 1], at = arg + 2 }
   local verdict = -1
@@ -76,11 +80,11 @@ for number = 1, events do
   end
   arg = arg + 5 + tonumber(ARGV[arg + 4])
   local channels = tonumber(ARGV[arg])
-  arg = arg + 1 + (channels > 0 and channels + 1 or 0)
+  arg = arg + 1 + (channels > 0 and channels * per_channel + 1 or 0)
 end
 
 local function deliver(lane, reference)
-  local waiting, uid = KEYS[9 + lane], ARGV[8 + lane]
+  local waiting, uid = KEYS[9 + lane], ARGV[10 + lane]
   redis.call('XADD', waiting, '*', 'e', reference)
   lengths[lane] = lengths[lane] + 1
   -- A lane that is read to its end says so in `hungry`; only then, or if it was empty, must somebody be told.
@@ -125,7 +129,8 @@ for _, event in ipairs(batch) do
     end
   else
     for channel = 1, channels do
-      redis.call('PUBLISH', ARGV[at + 4 + matches + channel], ARGV[at + 4 + matches])
+      local to = at + 1 + matches + 4 * channel
+      publish_on('PUBLISH', ARGV[to], ARGV[to + 1], ARGV[at + 4 + matches], ARGV[to + 2], ARGV[to + 3], ARGV[10], ARGV[9])
     end
   end
 end

@@ -1,4 +1,4 @@
-"""Relays publications on a Redis Cluster: from the outbox of the event's partition to the partition of the channel.
+"""Relays publications on a Redis Cluster: from the outbox of the event's partition to the shard of the channel.
 
 No script reaches two slots of a cluster, so that a publication is stored with its event and published afterwards. It
 may come twice (its relay died before it could say that it had published it): each channel takes an event once.
@@ -8,11 +8,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from zlib import crc32
 
 import structlog
 
-from hookcast_app.redis import Partition, Partitions, Script, translated
+from hookcast_app.realtime import POSITION_SECONDS, PUBLICATION_LUA, Shard, Shards, new_epoch
+from hookcast_app.redis import Partition, Script, translated
 from hookcast_app.references import ref_of
 from hookcast_core.errors import Unavailable
 
@@ -25,7 +25,7 @@ SEEN_SECONDS = 300
 """For so long a channel knows which events it has had."""
 
 _outbox = Script("hookcast_app.events", "outbox.lua")
-_relayed = Script("hookcast_app.events", "relayed.lua")
+_relayed = Script("hookcast_app.events", "relayed.lua", PUBLICATION_LUA)
 _log = structlog.get_logger("hookcast.events")
 
 
@@ -44,9 +44,9 @@ class Entry(NamedTuple):
 class Relay:
     """Of one partition's outbox; lives as long as the app. `run` is its one task; `token` names this process."""
 
-    def __init__(self, partition: Partition, partitions: Partitions, token: str) -> None:
+    def __init__(self, partition: Partition, shards: Shards, token: str) -> None:
         self._partition = partition
-        self._partitions = partitions
+        self._shards = shards
         self._token = token
         self._filled = asyncio.Event()
 
@@ -101,20 +101,19 @@ class Relay:
 
     async def _publish(self, entries: Sequence[Entry]) -> None:
         """In the order of the outbox on each channel."""
-        keys: dict[Partition, list[str]] = defaultdict(list)
-        args: dict[Partition, list[str | bytes | int]] = defaultdict(lambda: [SEEN_SECONDS])
+        keys: dict[Shard, list[str]] = defaultdict(list)
+        args: dict[Shard, list[str | bytes | int]] = defaultdict(
+            lambda: [self._shards.verb, new_epoch(), POSITION_SECONDS, SEEN_SECONDS]
+        )
         for _, fields in entries:
+            ref = ref_of(fields[b"e"].decode())
             for name in fields[b"c"].decode().split(" "):
-                partition = self._of_channel(name)
-                keys[partition].append(partition.keys.seen(name, ref_of(fields[b"e"].decode())))
-                args[partition] += (name, fields[b"p"])
+                shard = self._shards.of(name)
+                keys[shard].append(shard.key("once", f"{name}:event {ref}"))
+                args[shard] += (*self._shards.route(name), fields[b"p"])
         with translated("publish on channels"):
-            for partition, seen in keys.items():
-                await _relayed(partition.redis, seen, args[partition])
-
-    def _of_channel(self, name: str) -> Partition:
-        active = self._partitions.active
-        return active[crc32(name.encode()) % len(active)]
+            for shard, seen in keys.items():
+                await _relayed(shard.redis, seen, args[shard])
 
 
 def _in_pieces(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

@@ -7,7 +7,8 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from hookcast_app.redis import ALIVE_SECONDS, LAYOUT_CODE, Keys, LayoutChanged, Script, channel, translated
+from hookcast_app.realtime import POSITION_SECONDS, PUBLICATION_LUA, Shards, new_epoch
+from hookcast_app.redis import ALIVE_SECONDS, LAYOUT_CODE, Keys, LayoutChanged, Script, translated
 from hookcast_app.references import ref_of
 from hookcast_core.errors import Unavailable
 
@@ -15,7 +16,7 @@ STORED = -1
 REUSED = -2
 ELSEWHERE = -3
 
-_publish = Script("hookcast_app.events", "publish.lua")
+_publish = Script("hookcast_app.events", "publish.lua", PUBLICATION_LUA)
 _claim = Script("hookcast_app.events", "claim.lua")
 
 
@@ -63,6 +64,7 @@ class EventStore:
         self,
         redis: Redis,
         keys: Keys,
+        shards: Shards,
         *,
         retention_seconds: int,
         dedup_seconds: int,
@@ -75,6 +77,7 @@ class EventStore:
         # WAIT speaks of what its own connection wrote: that is one of our own then, and one call at a time uses it.
         self._redis = redis.client() if wait else redis
         self._keys = keys
+        self._shards = shards
         self._limits = (retention_seconds, dedup_seconds)
 
     async def publish(self, batch: Sequence[Publication], epoch: int = 0) -> list[int]:
@@ -90,13 +93,15 @@ class EventStore:
         keys += [names.remembered, names.remembered_order]
         keys += [self._keys.lane(uid, "waiting") for uid in lanes]
         args: list[str | bytes | int] = [len(lanes), len(batch), *self._limits, names.wake, epoch, self._relay]
-        args += (f"@{names.tag}", *lanes)
+        args += (f"@{names.tag}", new_epoch(), POSITION_SECONDS, *lanes)
         for publication in batch:
             keys.append(self._keys.event(publication.reference))
             args += (publication.reference, publication.given or b"", publication.record, publication.body)
             args += (len(publication.lanes), *(numbers[uid] for uid in publication.lanes), len(publication.channels))
             if publication.channels:
-                args += (publication.payload, *map(channel, publication.channels))
+                args.append(publication.payload)
+                for name in publication.channels:
+                    args += (name,) if self._relay else self._shards.route(name)
         with translated("publish"):
             verdicts: list[int] = await _by_layout(_publish(self._redis, keys, args))
             if self._wait is not None:

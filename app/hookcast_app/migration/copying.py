@@ -26,6 +26,8 @@ _clear = Script("hookcast_app.migration", "clear.lua")
 _KEYS = Keys()
 _OF_A_SERVER = frozenset(key.encode() for key in (_KEYS.mark, _KEYS.dispatchers, _KEYS.alive))
 """Keys that are no data."""
+_OF_CHANNELS = f"{_KEYS.prefix}channel:".encode()
+"""What is kept of channels stays behind: they begin a new epoch, and clients are told so."""
 _OF_AN_EMPTY_ONE = frozenset(key.encode() for key in (_KEYS.instance, _KEYS.schema, _KEYS.layout))
 """Keys that a server leaves in a Redis that it has merely looked at."""
 
@@ -111,7 +113,8 @@ async def _batches(redis: Redis) -> AsyncIterator[list[bytes]]:
     while True:
         with translated("list keys"):
             cursor, found = await redis.scan(cursor, match=f"{_KEYS.prefix}*", count=BATCH_KEYS)
-        keys = [key for key in dict.fromkeys(cast("list[bytes]", found)) if key not in _OF_A_SERVER]
+        moved = (key for key in dict.fromkeys(cast("list[bytes]", found)) if not key.startswith(_OF_CHANNELS))
+        keys = [key for key in moved if key not in _OF_A_SERVER]
         if keys:
             yield keys
         if cursor == 0:

@@ -1,51 +1,112 @@
-"""Publications between processes: Redis pub/sub, subscribed only to channels that somebody here listens to.
+"""Publications between processes: those of channels that somebody here listens to, in order and without a gap.
 
-What is published is the protocol's `pub` object, encoded; it is handed to the hub as it came. Every process that may
-write to this Redis is trusted with that.
+What is published is the protocol's `pub` object, encoded, behind its position where the channel has a history; it is
+handed to the hub as it came. Every process that may write to this Redis is trusted with that.
+
+A feed is one channel. What Redis' pub/sub does not bring (a connection was lost, its buffer overflowed) is noticed by
+the numbers, and read from the history; if it is not all there, whoever listens is told.
 """
 
 import asyncio
-import logging
-import math
-from collections import deque
 from collections.abc import Callable
-from itertools import groupby
-from operator import itemgetter
-from typing import Any
 
-from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+import structlog
 
-from hookcast_app.realtime.hub import Hub
-from hookcast_app.redis import channel as channel_key
+from hookcast_app.realtime.hub import Hub, comings
+from hookcast_app.realtime.positions import NOWHERE, Caught, Kept, Position
+from hookcast_app.realtime.protocol import join_push, leave_push
+from hookcast_app.realtime.pubsub import WATCH_SECONDS, PubSub
+from hookcast_app.realtime.shards import Shards
+from hookcast_app.realtime.streams import Outgoing, Streams
 from hookcast_core.errors import Unavailable
 
-WATCH_SECONDS = 10.0
-"""A connection on which nothing came for this long is pinged; if nothing comes for as long again it is given up."""
-_PREFIX = len(channel_key(""))
-_FAILURES = (RedisError, OSError, TimeoutError)
+MENDED_AT_ONCE = 64
+"""Feeds whose history is read at the same time."""
+LAG_SECONDS = 1.0
+"""A feed that is behind Redis for so long lacks something."""
+JOIN, LEAVE = b"+", b"-"
+"""What comes before a `ClientInfo` that says who came, or went."""
 
-_log = logging.getLogger(__name__)
+_log = structlog.get_logger("hookcast.realtime")
 
 
 class _Feed:
-    """A channel that comes from Redis, or is about to."""
+    """A channel that comes from Redis, or is about to; as its connection sees it."""
 
-    __slots__ = ("channel", "confirmed", "is_interrupted", "users")
-
-    def __init__(self, channel: str) -> None:
+    def __init__(self, broker: "Broker", channel: str, name: str, *, has_history: bool) -> None:
+        self.broker = broker
         self.channel = channel
+        self.name = name
+        self.has_history = has_history
         self.users = 0
-        self.confirmed = asyncio.Event()
+        self.ready = asyncio.Event()
+        """It comes, and where it stands is known."""
+        self.position = NOWHERE
+        """Of what was given to the hub last; an epoch says that it is known."""
         self.is_interrupted = False
-        """Whether publications may have been missed since its users were last told so."""
+        """Whether publications without a history may have been missed."""
+        self.breaks = 0
+        """How often subscribers were told that they may have missed something."""
+        self.is_mending = False
+        self.ahead: list[tuple[Position, bytes]] = []
+        """What came while a gap before it is mended."""
+        self.joining = 0
+        self.recent: list[Kept] = []
+        """What came since the first of those who are joining now began to."""
+        self.moved = asyncio.Event()
 
+    def confirmed(self) -> None:
+        if self.has_history:
+            self.broker.mend(self)
+            return
+        self.ready.set()
+        if self.is_interrupted:
+            self.is_interrupted = False
+            self.broker.interrupted(self)
 
-_Command = tuple[str, _Feed]
-"""SUBSCRIBE or UNSUBSCRIBE, and what for."""
+    def lost(self) -> None:
+        self.is_interrupted |= self.ready.is_set()
+        self.ready.clear()
+
+    def arrived(self, data: bytes) -> None:
+        hub, channel = self.broker.hub, self.channel
+        match data[:1]:
+            case b"{":
+                hub.publish(channel, data)
+            case b"+":
+                hub.push(comings(channel), join_push(channel, data[1:]))
+            case b"-":
+                hub.push(comings(channel), leave_push(channel, data[1:]))
+            case _:
+                epoch, offset, publication = data.split(b":", 2)
+                self.take(Position(int(offset), epoch.decode()), publication)
+
+    def take(self, position: Position, publication: bytes) -> None:
+        """The next one goes to the hub, one that was here before goes nowhere, and a gap is mended."""
+        if self.is_mending:
+            self.ahead.append((position, publication))
+        elif position.epoch != self.position.epoch or position.offset > self.position.offset + 1:
+            self.ahead.append((position, publication))
+            self.broker.mend(self)
+        elif position.offset > self.position.offset:
+            self.give(position.offset, publication)
+
+    def give(self, offset: int, publication: bytes) -> None:
+        """Gives the next publication to the hub."""
+        self.position = Position(offset, self.position.epoch)
+        if self.joining:
+            self.recent.append(Kept(offset, publication))
+            self.moved.set()
+        self.broker.hub.publish(self.channel, publication)
+
+    def mended(self) -> None:
+        """Whatever came meanwhile may follow."""
+        self.is_mending = False
+        self.moved.set()
+        ahead, self.ahead = self.ahead, []
+        for position, publication in ahead:
+            self.take(position, publication)
+        self.ready.set()
 
 
 class Broker:
@@ -55,182 +116,178 @@ class Broker:
     """
 
     def __init__(
-        self, redis: Redis, hub: Hub, *, backoff: Callable[[int], float], watch_seconds: float = WATCH_SECONDS
+        self,
+        shards: Shards,
+        streams: Streams,
+        hub: Hub,
+        *,
+        backoff: Callable[[int], float],
+        watch_seconds: float = WATCH_SECONDS,
     ) -> None:
-        self._redis = redis
-        self._hub = hub
+        self.hub = hub
+        self._shards = shards
+        self._streams = streams
         self._backoff = backoff
-        self._watch_seconds = watch_seconds
-        self._connection: AbstractConnection | None = None
+        self._connections = {
+            shard: PubSub(shard.redis, sharded=shards.is_sharded, backoff=backoff, watch_seconds=watch_seconds)
+            for shard in shards.servers
+        }
         self._feeds: dict[str, _Feed] = {}
-        self._commands: list[_Command] = []
-        """To be sent, in order."""
-        self._has_commands = asyncio.Event()
-        self._unconfirmed: deque[_Feed] = deque()
-        """Feeds whose SUBSCRIBE was sent: Redis confirms in the order of the commands."""
-        self._heard = True
+        self._broken: dict[_Feed, None] = {}
+        """Feeds whose position is to be looked up, and what they lack read."""
+        self._has_broken = asyncio.Event()
 
     @property
     def is_connected(self) -> bool:
-        """Whether publications come in now."""
-        return self._connection is not None
+        """Whether publications come in now, of every channel."""
+        return all(each.is_connected for each in self._connections.values())
 
     # What connections call
 
     async def subscribe(self, channel: str) -> None:
-        """See connection.Broker."""
+        """Returns when everything published on `channel` from now on reaches the hub; `unsubscribe` ends it.
+
+        If this is cancelled nothing is left to end.
+        """
         feed = self._feeds.get(channel)
         if feed is None:
-            feed = self._feeds[channel] = _Feed(channel)
-            self._command("SUBSCRIBE", feed)
+            name = self._shards.of(channel).key("pub", channel)
+            feed = self._feeds[channel] = _Feed(self, channel, name, has_history=self._streams.has_history(channel))
+            self._connection(feed).subscribe(feed)
         feed.users += 1
         try:
-            await feed.confirmed.wait()
+            await feed.ready.wait()
         except asyncio.CancelledError:
             self.unsubscribe(channel)
             raise
 
     def unsubscribe(self, channel: str) -> None:
-        """See connection.Broker."""
+        """Ends one `subscribe`; the last one for a channel ends what comes from it."""
         feed = self._feeds[channel]
         feed.users -= 1
         if feed.users == 0:
             del self._feeds[channel]
-            self._command("UNSUBSCRIBE", feed)
+            self._broken.pop(feed, None)
+            self._connection(feed).unsubscribe(feed)
 
-    async def publish(self, channel: str, publication: bytes) -> None:
-        """See connection.Broker."""
+    async def catch_up(self, channel: str, since: Position | None, *, last: bool = False) -> Caught:
+        """What a subscriber is to be told before the hub's next publication; nothing is awaited after that is known.
+
+        It was last there at `since`; with `last` it wants the newest publication, however long it was away. Raises
+        Unavailable.
+        """
+        feed = self._feeds[channel]
+        if not feed.has_history:
+            return Caught(NOWHERE, [], is_all=False)
+        if not last and (since is None or since == feed.position):
+            return Caught(feed.position, [], is_all=since is not None)
+        breaks = feed.breaks
+        feed.joining += 1
         try:
-            await self._redis.publish(channel_key(channel), publication)
-        except _FAILURES as error:
-            raise Unavailable("Redis cannot be reached") from error
+            if since is None or last:
+                found = await self._streams.history(channel, "-", "+", 1, reverse=True)
+                is_all = bool(found.publications)
+            else:
+                found = await self._streams.since(channel, since.offset)
+                is_all = found.is_all_since(since)
+            await self._reached(feed, found.position)
+            if feed.breaks != breaks:
+                raise Unavailable("publications may be missing; subscribe again")
+            later = [each for each in feed.recent if each.offset > found.position.offset]
+            missed = [each.publication for each in (*found.publications, *later)] if is_all else []
+            return Caught(feed.position, missed, is_all)
+        finally:
+            feed.joining -= 1
+            if not feed.joining:
+                feed.recent = []
 
-    def _command(self, name: str, feed: _Feed) -> None:
-        # Without a connection there is nothing to say: the next one begins with all feeds.
-        if self._connection is not None:
-            self._commands.append((name, feed))
-            self._has_commands.set()
+    async def _reached(self, feed: _Feed, position: Position) -> None:
+        """Waits until a feed has come to where Redis was a moment ago, or was interrupted. Raises Unavailable."""
+        breaks = feed.breaks
+        try:
+            async with asyncio.timeout(LAG_SECONDS):
+                while feed.breaks == breaks and feed.position.offset < position.offset:
+                    feed.moved.clear()
+                    await feed.moved.wait()
+            if feed.breaks != breaks or feed.position.epoch == position.epoch:
+                return
+        except TimeoutError:
+            pass
+        self.mend(feed)
+        raise Unavailable("publications may be missing; subscribe again")
 
-    # The connection
+    async def publish(self, channel: str, publication: bytes) -> Position:
+        """Publishes what `encode_publication` gave. Raises Unavailable: it may have reached nobody."""
+        return await self._streams.publish(Outgoing(channel, publication))
+
+    def _connection(self, feed: _Feed) -> PubSub:
+        return self._connections[self._shards.server_of(feed.channel)]
+
+    # What feeds call
+
+    def interrupted(self, feed: _Feed) -> None:
+        """Tells whoever listens that publications may be missing."""
+        feed.breaks += 1
+        feed.moved.set()
+        self.hub.interrupted(feed.channel)
+
+    def mend(self, feed: _Feed) -> None:
+        """Has it looked up where a channel stands, and what is missing read."""
+        feed.is_mending = True
+        self._broken[feed] = None
+        self._has_broken.set()
+
+    # Lifetimes
 
     async def connect(self) -> None:
-        """Opens the connection. Raises Unavailable."""
-        connection = self._new_connection()
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]
-        except _FAILURES as error:
-            raise Unavailable("Redis cannot be reached") from error
-        # From here on `_watch` keeps the time. With a time-out redis-py uses `asyncio.wait_for`, which on Python 3.11
-        # may swallow a cancellation.
-        connection.socket_timeout = None
-        self._begin(connection)
-
-    def _new_connection(self) -> AbstractConnection:
-        """A connection of its own with the pool's address and credentials.
-
-        It never reconnects by itself: a gap must be noticed. RESP2, because its messages need no dispatch.
-        """
-        pool = self._redis.connection_pool
-        settings: dict[str, Any] = {**pool.connection_kwargs, "protocol": 2, "decode_responses": False}
-        settings |= {"retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
-        connection: AbstractConnection = pool.connection_class(**settings)
-        return connection
-
-    def _begin(self, connection: AbstractConnection) -> None:
-        self._connection = connection
-        self._heard = True
-        self._unconfirmed.clear()
-        self._commands = [("SUBSCRIBE", feed) for feed in self._feeds.values()]
-        self._has_commands.set()
+        """Opens the connections. Raises Unavailable."""
+        for connection in self._connections.values():
+            await connection.connect()
 
     async def run(self) -> None:
-        """Reads until cancelled; connects again after a failure, and then says which channels were interrupted."""
-        failures = 0
-        loop = asyncio.get_running_loop()
-        while True:
-            began = loop.time()
-            try:
-                if self._connection is None:
-                    await self.connect()
-                await self._serve()
-            except (*_FAILURES, Unavailable) as error:
-                # One that connects and then fails at once is as good as none.
-                failures = 1 if loop.time() - began > self._watch_seconds else failures + 1
-                _log.warning("realtime: lost Redis, trying again: %s", error)
-            finally:
-                await self._end()
-            await asyncio.sleep(self._backoff(failures))
+        """Reads until cancelled; connects again after a failure, and then mends what was interrupted."""
+        async with asyncio.TaskGroup() as tasks:
+            for connection in self._connections.values():
+                tasks.create_task(connection.run(), name="realtime-redis")
+            tasks.create_task(self._mend_all(), name="realtime-mend")
 
     async def close(self) -> None:
-        """Closes the connection; what waits for Redis waits on until its own time is up."""
-        await self._end()
+        """Closes the connections; what waits for Redis waits on until its own time is up."""
+        for connection in self._connections.values():
+            await connection.close()
 
-    async def _end(self) -> None:
-        connection, self._connection = self._connection, None
-        for feed in self._feeds.values():
-            feed.is_interrupted |= feed.confirmed.is_set()
-            feed.confirmed.clear()
-        if connection is not None:
-            await connection.disconnect(nowait=True)
-
-    async def _serve(self) -> None:
-        """Reads, writes and watches until one of them fails; the failure of the first is raised."""
-        connection = self._connection
-        assert connection is not None  # noqa: S101  run() has just connected
-        tasks = [
-            asyncio.create_task(self._read(connection), name="realtime-redis-read"),
-            asyncio.create_task(self._write(connection), name="realtime-redis-write"),
-            asyncio.create_task(self._watch(connection), name="realtime-redis-watch"),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            done.pop().result()
-        finally:
-            await _cancelled(tasks)
-
-    async def _read(self, connection: AbstractConnection) -> None:
+    async def _mend_all(self) -> None:
+        failures = 0
         while True:
-            message = await connection.read_response(timeout=math.inf)
-            self._heard = True
-            if not isinstance(message, list):
-                continue
-            if message[0] == b"message":
-                self._hub.publish(message[1][_PREFIX:].decode(), message[2])
-            elif message[0] == b"subscribe":
-                self._confirm(self._unconfirmed.popleft())
+            await self._has_broken.wait()
+            self._has_broken.clear()
+            some = list(self._broken)[:MENDED_AT_ONCE]
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for feed in some:
+                        tasks.create_task(self._mend(feed))
+                failures = 0
+            except* Unavailable as error:
+                failures += 1
+                _log.debug("channels.unavailable", detail=str(error.exceptions[0]))
+                await asyncio.sleep(self._backoff(failures))
+            if self._broken:
+                self._has_broken.set()
 
-    def _confirm(self, feed: _Feed) -> None:
-        feed.confirmed.set()
-        if feed.is_interrupted:
-            feed.is_interrupted = False
-            self._hub.interrupted(feed.channel)
-
-    async def _write(self, connection: AbstractConnection) -> None:
-        while True:
-            await self._has_commands.wait()
-            self._has_commands.clear()
-            commands, self._commands = self._commands, []
-            for name, batch in groupby(commands, key=itemgetter(0)):
-                feeds = [feed for _, feed in batch]
-                if name == "SUBSCRIBE":
-                    self._unconfirmed.extend(feeds)
-                await connection.send_command(name, *(channel_key(feed.channel) for feed in feeds), check_health=False)
-
-    async def _watch(self, connection: AbstractConnection) -> None:
-        while True:
-            self._heard = False
-            await asyncio.sleep(self._watch_seconds)
-            if not self._heard:
-                await connection.send_command("PING", check_health=False)
-                await asyncio.sleep(self._watch_seconds)
-                if not self._heard:
-                    raise TimeoutError("nothing heard")
-
-
-async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancels until all have ended: one that swallows its cancellation does not keep the process alive."""
-    pending = set(tasks)
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=1)
+    async def _mend(self, feed: _Feed) -> None:
+        before = feed.position
+        # Not a reading that others have begun: it must come after what was interrupted.
+        wanted = (f"({before.offset}", "+", -1) if before.epoch else ("-", "+", 0)
+        found = await self._streams.history(feed.channel, *wanted)
+        if feed not in self._broken:
+            return  # nobody listens any more
+        del self._broken[feed]
+        if not before.epoch:
+            feed.position = found.position
+        elif found.position.epoch == before.epoch and found.is_all_since(before):
+            for each in found.publications:
+                feed.give(*each)
+        else:
+            feed.position = found.position
+            self.interrupted(feed)
+        feed.mended()

@@ -17,6 +17,8 @@ class ChannelRules:
 
     `""` holds the defaults for all of them; a namespace inherits what it does not set itself. A namespace is the part
     of a name before the first `:`; one that is not configured has the defaults.
+
+    Raises ValueError, naming the setting, for options that need a history where there is none.
     """
 
     def __init__(self, namespaces: Mapping[str, ChannelOptions]) -> None:
@@ -28,6 +30,10 @@ class ChannelRules:
             for name, options in namespaces.items()
             if name
         }
+        for name, options in {"": self._defaults, **self._namespaces}.items():
+            for option in ("recover", "cache_last"):
+                if getattr(options, option) and not options.history_size:
+                    raise ValueError(f"HOOKCAST_CHANNEL_NAMESPACES: {name!r} has {option}, which needs history_size")
 
     def options(self, channel: str) -> ChannelOptions:
         """What applies to one channel."""

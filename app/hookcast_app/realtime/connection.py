@@ -2,20 +2,24 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from hookcast_app.auth import Grant, Identity, TokenExpired, TokenInvalid
 from hookcast_app.realtime import protocol, session
+from hookcast_app.realtime.broker import JOIN, LEAVE, Broker
 from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.expiry import Expiry
 from hookcast_app.realtime.framing import Encoding
-from hookcast_app.realtime.hub import Connection, Hub
+from hookcast_app.realtime.hub import Connection, Hub, comings
 from hookcast_app.realtime.limits import Pace
+from hookcast_app.realtime.positions import Caught, Position
+from hookcast_app.realtime.presence import Presence
 from hookcast_app.realtime.protocol import BadMessage, Disconnect
 from hookcast_app.realtime.session import Effect, Session
 from hookcast_app.realtime.stats import Stats
+from hookcast_app.realtime.streams import EpochGone, Streams, read_history
 from hookcast_app.realtime.transport import Message, Transport
 from hookcast_core.errors import Reason, Refused, Unavailable
 
@@ -34,31 +38,14 @@ class Timing:
     """That a command may wait for Redis."""
 
 
-class Broker(Protocol):
-    """Where publications come from and go to."""
-
-    async def subscribe(self, channel: str) -> None:
-        """Returns when everything published on `channel` from now on reaches the hub; `unsubscribe` ends it.
-
-        If this is cancelled nothing is left to end.
-        """
-        ...
-
-    def unsubscribe(self, channel: str) -> None:
-        """Ends one `subscribe`; the last one for a channel ends what comes from it."""
-        ...
-
-    async def publish(self, channel: str, publication: bytes) -> None:
-        """Publishes what `encode_publication` gave. Raises Unavailable: it may have reached nobody."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
     """What all connections of a server share."""
 
     hub: Hub
     broker: Broker
+    streams: Streams
+    presence: Presence
     rules: ChannelRules
     verify: Callable[[str], Awaitable[Identity]]
     """Of a connection token. Raises TokenInvalid, TokenExpired, Unavailable."""
@@ -74,26 +61,47 @@ class Context:
     is_draining: Callable[[], bool]
     """Whether new clients should go elsewhere."""
 
-    async def listen(self, channel: str, connection: Connection) -> None:
-        """Subscribes a connection.
+    async def listen(
+        self, channel: str, connection: Connection, since: Position | None = None, *, hears_comings: bool = False
+    ) -> Caught:
+        """Subscribes a connection, and says what it missed since it was there last.
 
-        Raises Unavailable if Redis does not confirm within `timing.redis` seconds, Refused if the channel is full.
+        Raises Unavailable if Redis does not answer within `timing.redis` seconds, Refused if the channel is full.
         """
+        async with self.time_limit():
+            await self.broker.subscribe(channel)
         try:
-            async with asyncio.timeout(self.timing.redis):
-                await self.broker.subscribe(channel)
-        except TimeoutError as error:
-            raise Unavailable("Redis does not answer") from error
-        # Others may have come while Redis was waited for; from here to the hub nothing is.
-        if self.is_full(channel):
+            async with self.time_limit():
+                last = self.rules.options(channel).cache_last
+                caught = await self.broker.catch_up(channel, since, last=last)
+            # Others may have come while Redis was waited for; from here to the hub nothing is.
+            self._check_room(channel)
+        except BaseException:
             self.broker.unsubscribe(channel)
-            raise Refused(Reason.FORBIDDEN, f"{channel} has as many subscribers as it may")
+            raise
         self.hub.subscribe(channel, connection)
+        if hears_comings:
+            self.hub.subscribe(comings(channel), connection)
+        return caught
 
     def leave(self, channel: str, connection: Connection) -> None:
         """Unsubscribes a connection, if it was subscribed."""
+        self.hub.unsubscribe(comings(channel), connection)
         if self.hub.unsubscribe(channel, connection):
             self.broker.unsubscribe(channel)
+
+    @asynccontextmanager
+    async def time_limit(self) -> AsyncIterator[None]:
+        """For what waits for Redis. Raises Unavailable if it takes longer than `timing.redis` seconds."""
+        try:
+            async with asyncio.timeout(self.timing.redis):
+                yield
+        except TimeoutError as error:
+            raise Unavailable("Redis does not answer") from error
+
+    def _check_room(self, channel: str) -> None:
+        if self.is_full(channel):
+            raise Refused(Reason.FORBIDDEN, f"{channel} has as many subscribers as it may")
 
     def is_full(self, channel: str) -> bool:
         """Whether a channel has as many subscribers here as it may."""
@@ -176,20 +184,22 @@ class ClientConnection:
                     await self._do(following)
             case session.Subscribe():
                 self._do_now(await self._subscribe(effect))
-            case session.Publish():
-                self._do_now(await self._publish(effect))
+            case session.Publish() | session.Present() | session.History():
+                self._do_now(await self._asked(effect))
             case _:
                 self._do_now([effect])
 
-    def _do_now(self, effects: list[Effect]) -> None:
+    def _do_now(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
                 case session.Reply():
                     self._transport.reply(effect.line)
                 case session.Connected():
                     self._connected()
+                case session.Announce():
+                    self._context.streams.announce(effect.channel, JOIN + effect.info)
                 case session.Unsubscribe():
-                    self._context.leave(effect.channel, self)
+                    self._leave(effect)
                 case session.Close():
                     self._close(effect.disconnect)
 
@@ -207,17 +217,18 @@ class ClientConnection:
         return [] if self._is_closed else self._session.authenticated(effect.command_id, identity)
 
     async def _authenticate_subscription(self, effect: session.AuthenticateSubscription) -> list[Effect]:
+        number, channel = effect.command_id, effect.request.channel
         try:
-            grant = await self._context.verify_subscription(effect.token, effect.channel, effect.user)
+            grant = await self._context.verify_subscription(effect.request.token, channel, effect.user)
         except TokenExpired:
             self._context.stats.refused += 1
-            return self._session.subscribe_failed(effect.command_id, effect.channel, protocol.EXPIRED_TOKEN)
+            return self._session.subscribe_failed(number, channel, protocol.EXPIRED_TOKEN)
         except TokenInvalid:
             self._context.stats.refused += 1
-            return self._session.subscribe_failed(effect.command_id, effect.channel, protocol.PERMISSION_DENIED)
+            return self._session.subscribe_failed(number, channel, protocol.PERMISSION_DENIED)
         except Unavailable:
-            return self._session.subscribe_failed(effect.command_id, effect.channel, protocol.INTERNAL)
-        return self._session.granted(effect.command_id, effect.channel, grant)
+            return self._session.subscribe_failed(number, channel, protocol.INTERNAL)
+        return self._session.granted(number, effect.request, grant)
 
     def _hasty(self) -> None:
         if not self._is_closed:
@@ -229,22 +240,45 @@ class ClientConnection:
         if context.is_full(channel):
             return self._session.subscribe_failed(effect.command_id, channel, protocol.LIMIT_EXCEEDED)
         try:
-            await context.listen(channel, self)
-        except Refused:
-            return self._session.subscribe_failed(effect.command_id, channel, protocol.LIMIT_EXCEEDED)
-        except Unavailable:
-            return self._session.subscribe_failed(effect.command_id, channel, protocol.INTERNAL)
+            if effect.info is not None:
+                async with context.time_limit():
+                    await context.presence.enter(channel, self._session.client, effect.info)
+            caught = await context.listen(channel, self, effect.since, hears_comings=effect.hears_comings)
+        except (Refused, Unavailable) as error:
+            context.presence.leave(channel, self._session.client)
+            failure = protocol.LIMIT_EXCEEDED if isinstance(error, Refused) else protocol.INTERNAL
+            return self._session.subscribe_failed(effect.command_id, channel, failure)
         # The answer goes out before the hub's next write: publications come after it, and none is left out.
-        return self._session.subscribed(effect.command_id)
+        return self._session.subscribed(effect, caught)
 
-    async def _publish(self, effect: session.Publish) -> list[Effect]:
+    def _leave(self, effect: session.Unsubscribe) -> None:
+        self._context.leave(effect.channel, self)
+        self._context.presence.leave(effect.channel, self._session.client)
+        if effect.info is not None:
+            self._context.streams.announce(effect.channel, LEAVE + effect.info)
+
+    async def _asked(self, effect: session.Publish | session.Present | session.History) -> list[Effect]:
         try:
-            async with asyncio.timeout(self._context.timing.redis):
-                await self._context.broker.publish(effect.channel, effect.publication)
-        except (Unavailable, TimeoutError):
-            return self._session.publish_failed(effect.command_id)
-        self._context.stats.client_publications += 1
-        return self._session.published(effect.command_id)
+            async with self._context.time_limit():
+                return await self._answer(effect)
+        except Unavailable:
+            return self._session.failed(effect.command_id, protocol.INTERNAL)
+
+    async def _answer(self, effect: session.Publish | session.Present | session.History) -> list[Effect]:
+        context = self._context
+        match effect:
+            case session.Publish():
+                await context.broker.publish(effect.channel, effect.publication)
+                context.stats.client_publications += 1
+                return self._session.published(effect.command_id)
+            case session.Present():
+                clients = await context.presence.present(effect.channel)
+                return self._session.present(effect.command_id, clients, is_counted=effect.is_counted)
+            case session.History():
+                try:
+                    return self._session.history(effect.command_id, await read_history(context.streams, effect.request))
+                except EpochGone:
+                    return self._session.failed(effect.command_id, protocol.UNRECOVERABLE)
 
     # Time
 
@@ -291,8 +325,7 @@ class ClientConnection:
         self._is_closed = True
         self._stop_timers()
         self._context.clients.discard(self)
-        for channel in self._session.channels:
-            self._context.leave(channel, self)
+        self._do_now(self._session.ended())
         self._context.stats.websocket_connections -= 1
 
 

@@ -72,6 +72,17 @@ def _named_event(channel: str, publication: bytes) -> bytes:
     return event(b'{"channel":"%b","data":%b}' % (channel.encode("ascii"), data))
 
 
+def _nothing(_push: bytes) -> bytes:
+    return b""
+
+
+PUSHES: Mapping[Encoding, Callable[[bytes], bytes]] = {
+    Encoding.FRAMES: frame,
+    Encoding.LINES: lambda push: push + b"\n",
+    Encoding.EVENTS: _nothing,
+    Encoding.NAMED_EVENTS: _nothing,
+}
+"""What becomes of a push of the protocol that is no publication; streams of events have none."""
 ENCODERS: Mapping[Encoding, Callable[[str, bytes], bytes]] = {
     Encoding.FRAMES: _frame,
     Encoding.LINES: _line,

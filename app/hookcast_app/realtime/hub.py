@@ -11,13 +11,22 @@ from typing import Protocol
 
 import msgspec
 
-from hookcast_app.realtime.framing import ENCODERS, Encoding
+from hookcast_app.realtime.framing import ENCODERS, PUSHES, Encoding
 from hookcast_app.realtime.stats import Stats
 
 FLUSH_BYTES = 65_536
 """A buffer that grows to this is written before the tick ends: a write stays near what a socket takes at once."""
 
 _log = logging.getLogger(__name__)
+
+
+_COMINGS = " joins"
+"""What is behind a channel's name where they are subscribed that are told who comes and goes; no name has a blank."""
+
+
+def comings(channel: str) -> str:
+    """What those subscribe to as well that want to know who comes to a channel and goes."""
+    return channel + _COMINGS
 
 
 class Connection(Protocol):
@@ -44,10 +53,11 @@ class Connection(Protocol):
 class _Group:
     """The subscribers of one channel that want one encoding, and what they have to come."""
 
-    __slots__ = ("encode", "frames", "members", "size")
+    __slots__ = ("encode", "frames", "members", "push", "size")
 
     def __init__(self, encoding: Encoding) -> None:
         self.encode = ENCODERS[encoding]
+        self.push = PUSHES[encoding]
         self.frames: list[bytes] = []
         self.size = 0
         # A dict is a set that keeps its order.
@@ -105,6 +115,12 @@ class Hub:
             except msgspec.MsgspecError:
                 # Only what did not come from `encode_publication` gets here; whoever sent it can write to our Redis.
                 _log.warning("a publication on %s is no JSON object with data: not sent as an event", channel)
+
+    def push(self, channel: str, push: bytes) -> None:
+        """Gives a push of the protocol to every subscriber of `channel` that can take it, at the end of this tick."""
+        for group in self._channels.get(channel, {}).values():
+            if encoded := group.push(push):
+                self._append(group, encoded)
 
     def _append(self, group: _Group, encoded: bytes) -> None:
         if not group.frames:

@@ -35,6 +35,7 @@ LIMIT_EXCEEDED = Failure(106, "limit exceeded")
 INVALID_REQUEST = Failure(107, "bad request")
 NOT_AVAILABLE = Failure(108, "not available")
 EXPIRED_TOKEN = Failure(109, "token expired")
+UNRECOVERABLE = Failure(112, "unrecoverable position")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +75,44 @@ class ConnectRequest(msgspec.Struct, frozen=True):
     token: str = ""
 
 
+class ChannelRequest(msgspec.Struct, frozen=True):
+    """Asks something of a channel."""
+
+    channel: str = ""
+
+
+Offset = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
+"""The number of a publication, as JavaScript can count."""
+
+
 class SubscribeRequest(msgspec.Struct, frozen=True):
-    """Asks to listen on a channel, with a subscription token where one is needed."""
+    """Asks to listen on a channel, with a subscription token where one is needed.
+
+    With `recover`, also for what was published there since `offset` of `epoch`.
+    """
 
     channel: str = ""
     token: str = ""
+    recover: bool = False
+    epoch: str = ""
+    offset: Offset = 0
+    join_leave: bool = False
 
 
-class ChannelRequest(msgspec.Struct, frozen=True):
-    """Asks to stop listening on a channel."""
+class Since(msgspec.Struct, frozen=True):
+    """A position in a channel's history."""
+
+    offset: Offset = 0
+    epoch: str = ""
+
+
+class HistoryRequest(msgspec.Struct, frozen=True):
+    """Asks for publications of a channel's history: at most `limit` (below 0: any number; 0: none)."""
 
     channel: str = ""
+    limit: Annotated[int, msgspec.Meta(ge=-(2**31), lt=2**31)] = 0
+    since: Since | None = None
+    reverse: bool = False
 
 
 class PublishRequest(msgspec.Struct, frozen=True):
@@ -105,9 +133,9 @@ class Command(msgspec.Struct, frozen=True):
     subscribe: SubscribeRequest | None = None
     unsubscribe: ChannelRequest | None = None
     publish: PublishRequest | None = None
-    presence: _Request = None
-    presence_stats: _Request = None
-    history: _Request = None
+    presence: ChannelRequest | None = None
+    presence_stats: ChannelRequest | None = None
+    history: HistoryRequest | None = None
     rpc: _Request = None
     send: _Request = None
     refresh: _Request = None
@@ -121,7 +149,7 @@ class Command(msgspec.Struct, frozen=True):
     @property
     def is_not_available(self) -> bool:
         """Whether this asks for something that the protocol knows and this server does not offer."""
-        optional = (self.presence, self.presence_stats, self.history, self.rpc, self.refresh, self.sub_refresh)
+        optional = (self.rpc, self.refresh, self.sub_refresh)
         return any(request is not None for request in optional)
 
 
@@ -157,7 +185,19 @@ def error_reply(command_id: int, failure: Failure) -> bytes:
     return msgspec.json.encode({"id": command_id, "error": error})
 
 
-def encode_publication(data: bytes, info: Mapping[str, Any] | None = None) -> bytes:
+class _User(msgspec.Struct):
+    user: str
+
+
+_users = msgspec.json.Decoder(_User)
+
+
+def user_of(info: bytes) -> str:
+    """The user of an encoded `ClientInfo`."""
+    return _users.decode(info).user
+
+
+def encode_publication(data: bytes, info: bytes | None = None) -> bytes:
     """A publication (`pub` of the protocol) of `data`, valid JSON text in UTF-8, on one line.
 
     Line breaks within JSON can only be white space, so they are made blanks: they would split a message in two.
@@ -165,12 +205,22 @@ def encode_publication(data: bytes, info: Mapping[str, Any] | None = None) -> by
     data = data.translate(_LINE_BREAKS)
     if info is None:
         return b'{"data":%b}' % data
-    return b'{"data":%b,"info":%b}' % (data, msgspec.json.encode(info))
+    return b'{"data":%b,"info":%b}' % (data, info)
 
 
 def publication_push(channel: str, publication: bytes) -> bytes:
     """The push of an encoded publication, which is not looked into; `channel` is a valid name."""
     return b'{"push":{"channel":"%b","pub":%b}}' % (channel.encode("ascii"), publication)
+
+
+def join_push(channel: str, info: bytes) -> bytes:
+    """Tells who came; `info` is an encoded `ClientInfo`."""
+    return b'{"push":{"channel":"%b","join":{"info":%b}}}' % (channel.encode("ascii"), info)
+
+
+def leave_push(channel: str, info: bytes) -> bytes:
+    """Tells who went; `info` is an encoded `ClientInfo`."""
+    return b'{"push":{"channel":"%b","leave":{"info":%b}}}' % (channel.encode("ascii"), info)
 
 
 def unsubscribe_push(channel: str, code: int, reason: str) -> bytes:

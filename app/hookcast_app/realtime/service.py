@@ -8,7 +8,6 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from fastapi import APIRouter
-from redis.asyncio import Redis
 
 from hookcast_app.auth import TokenVerifier
 from hookcast_app.realtime.broker import Broker
@@ -16,9 +15,12 @@ from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.connection import Context, Timing
 from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.hub import Connection, Hub
+from hookcast_app.realtime.presence import Presence
 from hookcast_app.realtime.protocol import encode_publication
 from hookcast_app.realtime.routes import sse_router
+from hookcast_app.realtime.shards import Shards
 from hookcast_app.realtime.stats import Stats
+from hookcast_app.realtime.streams import Streams
 from hookcast_app.realtime.transport import Message, Receive, Send
 from hookcast_app.realtime.websocket import WebSocketEndpoint
 from hookcast_app.settings import Settings
@@ -33,14 +35,16 @@ class Realtime:
     """Lives as long as the app: `start`, then `run` in a task of the app's; at the end `drain`, cancel `run`, `close`.
 
     Raises ValueError, naming the setting, for tokens that could not be trusted. `verifier` has to run if its keys are
-    fetched. `redis` stays the caller's; what is subscribed to uses a connection of its own to the same place.
+    fetched. The clients of `shards` stay the caller's; what is subscribed to uses connections of its own to the same
+    places.
     """
 
     def __init__(
         self,
         *,
         settings: Settings,
-        redis: Redis,
+        shards: Shards,
+        rules: ChannelRules,
         verifier: TokenVerifier | None = None,
         clock: Callable[[], float] = time.time,
         timing: Timing | None = None,
@@ -52,11 +56,15 @@ class Realtime:
         self._is_draining = False
         hub = Hub(self.stats)
         verifier = verifier or TokenVerifier(settings, clock=clock)
-        self._broker = Broker(redis, hub, backoff=self._pause)
+        streams = Streams(shards, rules)
+        self._broker = Broker(shards, streams, hub, backoff=self._pause)
+        self._presence = Presence(shards)
         context = Context(
             hub=hub,
             broker=self._broker,
-            rules=ChannelRules(settings.channel_namespaces),
+            streams=streams,
+            presence=self._presence,
+            rules=rules,
             verify=verifier.verify,
             verify_subscription=verifier.verify_subscription,
             clock=clock,
@@ -84,7 +92,9 @@ class Realtime:
 
         What else it raises is a defect, and should end the process.
         """
-        await self._broker.run()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._broker.run(), name="realtime-broker")
+            tasks.create_task(self._presence.run(), name="realtime-presence")
 
     async def drain(self, seconds: float) -> None:
         """Accepts no more clients, and tells those that are here to come back, spread over at most `seconds`."""

@@ -3,11 +3,11 @@
 from hookcast_app.redis.connect import create_redis
 from hookcast_app.redis.embedded import EmbeddedRedis
 from hookcast_app.redis.errors import translated
-from hookcast_app.redis.keys import Keys, channel
+from hookcast_app.redis.keys import Keys
 from hookcast_app.redis.moving import Mark, Phase, read_mark, swap_mark
-from hookcast_app.redis.partitions import LAYOUT_CODE, LayoutChanged, Partition, Partitions
+from hookcast_app.redis.partitions import LAYOUT_CODE, Clients, LayoutChanged, Partition, Partitions
 from hookcast_app.redis.scripts import Script
-from hookcast_app.redis.servers import Servers
+from hookcast_app.redis.servers import Servers, tags_of
 from hookcast_app.redis.state import (
     ALIVE_SECONDS,
     Seen,
@@ -17,12 +17,14 @@ from hookcast_app.redis.state import (
     claim_instance,
     first_contact,
     probe,
+    server_version,
     unfit_policy,
 )
 
 __all__ = [
     "ALIVE_SECONDS",
     "LAYOUT_CODE",
+    "Clients",
     "EmbeddedRedis",
     "Keys",
     "LayoutChanged",
@@ -34,7 +36,6 @@ __all__ = [
     "Seen",
     "ServerState",
     "Servers",
-    "channel",
     "check_fit",
     "check_server",
     "claim_instance",
@@ -42,7 +43,9 @@ __all__ = [
     "first_contact",
     "probe",
     "read_mark",
+    "server_version",
     "swap_mark",
+    "tags_of",
     "translated",
     "unfit_policy",
 ]

@@ -31,7 +31,12 @@ space and what stands for that key, so that whoever reads a lane knows which del
     switches                how often that changed, and when (epoch ms by this partition's Redis) each time
     outbox                  stream: publications that are still to go to their channels (Redis Cluster)
     relay                   token of the process that takes them from there
-    seen:<channel>:<ref>    an event that was published on a channel
+    channel:pub:<name>      the Redis channel that carries a realtime channel's publications; where all of `channel:`
+                            is, see realtime/shards.py
+    channel:position:<name> hash: o offset of the newest publication, e epoch
+    channel:history:<name>  stream: publications by their offset
+    channel:present:<name>, channel:expiries:<name>     hash and sorted set: clients, and until when they are there
+    channel:once:<name>:<key>   position of a publication with an idempotency key, or of an event
     mark                    there while all of this is moved to another Redis, and afterwards: see moving.py
     lane:<uid>:lease        token of the dispatcher that works this lane
     lane:<uid>:waiting      stream: references in order; those in flight stay until they are settled
@@ -87,10 +92,6 @@ class Keys:
         """A task's hash."""
         return f"{self.prefix}task:{task}"
 
-    def seen(self, name: str, ref: str) -> str:
-        """That an event was published on a realtime channel."""
-        return f"{self.prefix}seen:{name}:{ref}"
-
     def places(self, uid: str) -> list[str]:
         """The places of a lane's deliveries, as scripts take them."""
         return [self.lane(uid, place) for place in PLACES]
@@ -98,8 +99,3 @@ class Keys:
     def lane(self, uid: str, part: str) -> str:
         """A lane's lease, or one of the places of its deliveries."""
         return f"{self.prefix}lane:{uid}:{part}"
-
-
-def channel(name: str) -> str:
-    """The Redis channel that carries a realtime channel's publications."""
-    return f"{PREFIX}channel:{name}"

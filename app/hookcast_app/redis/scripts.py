@@ -9,10 +9,13 @@ from redis.exceptions import NoScriptError
 
 
 class Script:
-    """One script; knows how to call itself again on a Redis that has forgotten it (a restart)."""
+    """One script; knows how to call itself again on a Redis that has forgotten it (a restart).
 
-    def __init__(self, package: str, name: str) -> None:
-        self._text = files(package).joinpath(name).read_bytes()
+    `before` is Lua with functions that it uses.
+    """
+
+    def __init__(self, package: str, name: str, before: bytes = b"") -> None:
+        self._text = before + files(package).joinpath(name).read_bytes()
         self._sha: str | None = None
 
     async def __call__(self, redis: Redis, keys: Sequence[str | bytes], args: Sequence[Any]) -> Any:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, InvalidResponse, NoPermissionError
 
 from hookcast_app.redis.errors import translated
-from hookcast_app.redis.keys import PREFIX, Keys, channel
+from hookcast_app.redis.keys import PREFIX, Keys
 from hookcast_app.redis.moving import Mark
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 
@@ -153,7 +153,7 @@ async def _check_schema(redis: Redis, keys: Keys) -> None:
 async def _check_rights(redis: Redis, keys: Keys) -> None:
     """Scripts, and channels: new users of Redis 7 have none, and a script would end in the middle of its writes."""
     await redis.evalsha(await redis.script_load("return 0"), 1, keys.alive)
-    await redis.publish(channel(""), b"")
+    await redis.publish(f"{keys.prefix}rights", b"")
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

@@ -18,10 +18,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 
 from hookcast_app.problems import problem_for, problem_response
-from hookcast_app.realtime import UVICORN_OPTIONS, Realtime
+from hookcast_app.realtime import UVICORN_OPTIONS, ChannelRules, Realtime, Shards
 from hookcast_app.realtime.connection import Timing
 from hookcast_app.settings import ChannelOptions, Settings
 from hookcast_core.errors import InvalidInput, Refused, Unavailable
+from tests.support.channels import OneServer
 
 SECRET = "a secret of the tests, of 32 bytes and more"
 PATIENCE = 10.0
@@ -81,7 +82,15 @@ async def serving(
 ) -> AsyncIterator[Server]:
     """The realtime part on uvicorn; `raw` offers the raw write, else it is uvicorn's own WebSocket class."""
     redis = Redis.from_url(redis_url)
-    realtime = Realtime(settings=settings(**changes), redis=redis, timing=timing, randomness=random.Random(1))  # noqa: S311  a test repeats itself
+    chosen = settings(**changes)
+    rules = ChannelRules(chosen.channel_namespaces)
+    realtime = Realtime(
+        settings=chosen,
+        shards=Shards(OneServer(redis), rules),
+        rules=rules,
+        timing=timing,
+        randomness=random.Random(1),  # noqa: S311  a test repeats itself
+    )
     await realtime.start()
     running = asyncio.create_task(realtime.run())
     options = UVICORN_OPTIONS if raw else {**UVICORN_OPTIONS, "ws": "websockets-sansio", "ws_max_size": 2**24}

@@ -1,0 +1,98 @@
+"""Histories: clients that were away get what they missed, or are told that they cannot."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.integration.realtime.server import Client, Server, client, serving, until
+
+HISTORY = {"": {"subscribe": "anyone", "publish": "subscribers", "history_size": 5, "recover": True}}
+
+
+async def subscribed(reader: Client, number: int, **wanted: Any) -> dict[str, Any]:
+    """The answer to subscribing to `a`."""
+    answer: dict[str, Any] = (await reader.ask({"id": number, "subscribe": {"channel": "a", **wanted}}))["subscribe"]
+    return answer
+
+
+async def publish(server: Server, *data: int) -> None:
+    """Publishes each on `a`."""
+    for each in data:
+        await server.realtime.publish("a", json.dumps(each).encode())
+
+
+async def test_who_comes_back_gets_what_it_missed(redis_url: str) -> None:
+    """In order, and what is published from then on once."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        first = await subscribed(reader, 2)
+        assert first == {"recoverable": True, "positioned": True, "epoch": first["epoch"]}
+        await publish(server, 1)
+        assert (await reader.next())["push"]["pub"] == {"offset": 1, "data": 1}
+        await reader.ask({"id": 3, "unsubscribe": {"channel": "a"}})
+        await publish(server, 2, 3)
+
+        again = await subscribed(reader, 4, recover=True, epoch=first["epoch"], offset=1)
+        assert again["recovered"]
+        assert again["was_recovering"]
+        assert again["offset"] == 3
+        assert [each["offset"] for each in again["publications"]] == [2, 3]
+        await publish(server, 4)
+        assert (await reader.next())["push"]["pub"] == {"offset": 4, "data": 4}
+
+
+@pytest.mark.parametrize("since", [{"epoch": "other", "offset": 1}, {"offset": 1}, {"offset": 99}])
+async def test_what_is_not_all_there_is_not_given(redis_url: str, since: dict[str, Any]) -> None:
+    """Of another epoch, older than what is kept, or of the future."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        await publish(server, *range(1, 10))
+        found = await subscribed(reader, 2, recover=True, **since)
+        assert "recovered" not in found
+        assert "publications" not in found
+        assert found["offset"] == 9
+
+
+async def test_a_lost_connection_to_redis_is_made_up_for(redis_url: str) -> None:
+    """Nobody is interrupted: what was missed is read from the history."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        await subscribed(reader, 2)
+        await publish(server, 1)
+        assert (await reader.next())["push"]["pub"]["offset"] == 1
+        await server.redis.client_kill_filter(_type="pubsub")
+        await publish(server, 2, 3, 4)
+        assert [(await reader.next())["push"]["pub"]["offset"] for _ in range(3)] == [2, 3, 4]
+        assert server.realtime.stats.interruptions == 0
+
+
+async def test_a_history_that_is_gone_is_told(redis_url: str) -> None:
+    """Redis came back empty: a new epoch begins, and subscribers come again."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        await subscribed(reader, 2)
+        await publish(server, 1)
+        await reader.next()
+        await server.redis.flushall()
+        await publish(server, 2)
+        assert (await reader.next())["push"]["unsubscribe"]["code"] == 2500
+        await until(lambda: server.realtime.stats.interruptions == 1)
+        found = await subscribed(reader, 3)
+        assert found["offset"] == 1
+
+
+async def test_history_and_presence(redis_url: str) -> None:
+    """Subscribers read what was published and who is there, and hear of others who come and go."""
+    namespaces = {"": {**HISTORY[""], "presence": True, "join_leave": True}}
+    async with serving(redis_url, channel_namespaces=namespaces) as server, client(server) as one:
+        await subscribed(one, 2, join_leave=True)
+        assert (await one.next())["push"]["join"]["info"]["user"] == ""
+        async with client(server) as two:
+            await subscribed(two, 2)
+            assert "join" in (await one.next())["push"]
+            await publish(server, 1, 2, 3)
+            assert [(await one.next())["push"]["pub"]["data"] for _ in range(3)] == [1, 2, 3]
+            stats = await one.ask({"id": 3, "presence_stats": {"channel": "a"}})
+            assert stats["presence_stats"] == {"num_clients": 2, "num_users": 1}
+            assert len((await one.ask({"id": 4, "presence": {"channel": "a"}}))["presence"]["presence"]) == 2
+        assert "leave" in (await one.next())["push"]
+        history = (await one.ask({"id": 5, "history": {"channel": "a", "limit": 2, "reverse": True}}))["history"]
+        assert [each["data"] for each in history["publications"]] == [3, 2]
+        assert history["offset"] == 3
