@@ -4,7 +4,8 @@ import os
 import signal
 
 for _name in list(os.environ):
-    if (_name.upper().startswith("HOOKCAST_") and "_E2E_" not in _name) or _name.lower().endswith("_proxy"):
+    _is_meant = "_E2E_" in _name or "_CONFORMANCE_" in _name
+    if (_name.upper().startswith("HOOKCAST_") and not _is_meant) or _name.lower().endswith("_proxy"):
         del os.environ[_name]
 
 # A shell ignores SIGINT in what it runs in the background, and so would every server that a test starts and stops.

