@@ -15,7 +15,7 @@ import structlog
 from hookcast_app.realtime.hub import Hub, comings
 from hookcast_app.realtime.positions import NOWHERE, Caught, Kept, Position
 from hookcast_app.realtime.protocol import join_push, leave_push
-from hookcast_app.realtime.pubsub import WATCH_SECONDS, PubSub
+from hookcast_app.realtime.pubsub import WATCH_SECONDS, PubSub, Subscription
 from hookcast_app.realtime.shards import Shards
 from hookcast_app.realtime.streams import Outgoing, Streams
 from hookcast_core.errors import Unavailable
@@ -219,6 +219,10 @@ class Broker:
     async def publish(self, channel: str, publication: bytes) -> Position:
         """Publishes what `encode_publication` gave. Raises Unavailable: it may have reached nobody."""
         return await self._streams.publish(Outgoing(channel, publication))
+
+    def listen(self, subscription: Subscription) -> None:
+        """Has something else subscribed to, for good; it is in the first shard."""
+        self._connections[self._shards.servers[0]].subscribe(subscription)
 
     def _connection(self, feed: _Feed) -> PubSub:
         return self._connections[self._shards.server_of(feed.channel)]

@@ -10,6 +10,7 @@ from hookcast_app.auth import Grant, Identity, TokenExpired, TokenInvalid
 from hookcast_app.realtime import protocol, session
 from hookcast_app.realtime.broker import JOIN, LEAVE, Broker
 from hookcast_app.realtime.channels import ChannelRules
+from hookcast_app.realtime.clients import Clients
 from hookcast_app.realtime.expiry import Expiry
 from hookcast_app.realtime.framing import Encoding
 from hookcast_app.realtime.hub import Connection, Hub, comings
@@ -56,8 +57,7 @@ class Context:
     timing: Timing
     stats: Stats
     random: random.Random
-    clients: set[Connection]
-    """Whoever is connected, subscribed to something or not."""
+    clients: Clients
     is_draining: Callable[[], bool]
     """Whether new clients should go elsewhere."""
 
@@ -139,7 +139,7 @@ class ClientConnection:
     async def run(self) -> None:
         """Reads and answers until the connection ends; then nothing of it is left anywhere."""
         self._context.stats.websocket_connections += 1
-        self._context.clients.add(self)
+        self._context.clients.all.add(self)
         try:
             while (message := await self._transport.receive())["type"] != "websocket.disconnect":
                 await self._received(message)
@@ -324,7 +324,7 @@ class ClientConnection:
     def _release(self) -> None:
         self._is_closed = True
         self._stop_timers()
-        self._context.clients.discard(self)
+        self._context.clients.all.discard(self)
         self._do_now(self._session.ended())
         self._context.stats.websocket_connections -= 1
 

@@ -12,9 +12,11 @@ from fastapi import APIRouter
 from hookcast_app.auth import TokenVerifier
 from hookcast_app.realtime.broker import Broker
 from hookcast_app.realtime.channels import ChannelRules
+from hookcast_app.realtime.clients import Clients
 from hookcast_app.realtime.connection import Context, Timing
 from hookcast_app.realtime.door import Door
-from hookcast_app.realtime.hub import Connection, Hub
+from hookcast_app.realtime.hub import Hub
+from hookcast_app.realtime.nodes import Nodes
 from hookcast_app.realtime.presence import Presence
 from hookcast_app.realtime.protocol import encode_publication
 from hookcast_app.realtime.routes import sse_router
@@ -52,13 +54,14 @@ class Realtime:
     ) -> None:
         self.stats = Stats()
         self._random = randomness or random.Random()  # noqa: S311  spreads load, protects nothing
-        self._clients: set[Connection] = set()
+        self._clients = Clients()
         self._is_draining = False
         hub = Hub(self.stats)
         verifier = verifier or TokenVerifier(settings, clock=clock)
         streams = Streams(shards, rules)
         self._broker = Broker(shards, streams, hub, backoff=self._pause)
         self._presence = Presence(shards)
+        self._nodes = Nodes(shards, self._broker, on_order=self._clients.carry_out, on_emulated=self._clients.pass_on)
         context = Context(
             hub=hub,
             broker=self._broker,
@@ -99,7 +102,7 @@ class Realtime:
     async def drain(self, seconds: float) -> None:
         """Accepts no more clients, and tells those that are here to come back, spread over at most `seconds`."""
         self._is_draining = True
-        leaving = list(self._clients)
+        leaving = list(self._clients.all)
         self._random.shuffle(leaving)
         if not leaving:
             return

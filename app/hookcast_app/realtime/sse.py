@@ -42,7 +42,7 @@ class EventStream:
         Raises Unavailable, or Refused if a channel is full, before anything is sent.
         """
         self._context.stats.sse_connections += 1
-        self._context.clients.add(self)
+        self._context.clients.all.add(self)
         expiry = Expiry(self._identity.expires_at, self._context.clock, self.disconnect)
         try:
             for channel in self._channels:
@@ -51,7 +51,7 @@ class EventStream:
             await self._serve(receive, send, headers)
         finally:
             expiry.cancel()
-            self._context.clients.discard(self)
+            self._context.clients.all.discard(self)
             self._context.stats.sse_connections -= 1
             for channel in self._channels:
                 self._context.leave(channel, self)

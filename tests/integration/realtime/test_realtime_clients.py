@@ -138,7 +138,7 @@ async def test_npm_client_answers_pings(redis_url: str, node_modules: Path) -> N
         await js.event("connected")
         await js.do("subscribe", channel="open:a")
         await js.event("subscribed")
-        [connection] = server.realtime._clients
+        [connection] = server.realtime._clients.all
         pings = 0
         session = connection._session  # type: ignore[attr-defined]
         async with asyncio.timeout(PATIENCE):

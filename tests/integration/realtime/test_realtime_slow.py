@@ -151,7 +151,7 @@ async def test_a_websocket_that_reads_again_in_time_gets_everything_in_order(red
 
 def only_socket(server: Server) -> RawWebSocket:
     """The server's end of its one client."""
-    [connection] = server.realtime._clients
+    [connection] = server.realtime._clients.all
     wired = connection.write.__self__  # type: ignore[attr-defined]
     assert isinstance(wired, RawWebSocket)
     return wired

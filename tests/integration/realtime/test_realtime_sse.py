@@ -170,7 +170,7 @@ async def test_nothing_is_left_of_a_client_that_went(server: Server) -> None:
 
     await until(lambda: server.realtime.stats.sse_connections == 0)
     assert server.subscribers("open:a") == 0
-    assert not server.realtime._clients
+    assert not server.realtime._clients.all
 
 
 async def test_a_redis_that_does_not_answer_is_unavailable(redis_url: str) -> None:
