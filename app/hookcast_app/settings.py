@@ -79,8 +79,8 @@ class ChannelOptions(BaseModel):
     """Connections per channel in one process; 0 means no limit."""
     history_size: int = Field(default=0, ge=0, le=10_000)
     """The newest publications that are kept; 0 keeps none."""
-    history_ttl: int = Field(default=300, ge=1, le=604_800)
-    """For how many seconds they are kept after the newest of them."""
+    history_ttl: Annotated[Duration, Field(ge=1_000, le=604_800_000)] = 300_000
+    """For how long they are kept after the newest of them, as `5m`; whole seconds."""
     recover: bool = False
     """Whether a client that comes back gets what it missed, out of the history."""
     cache_last: bool = False
@@ -88,7 +88,7 @@ class ChannelOptions(BaseModel):
     presence: bool = False
     """Whether a channel's subscribers may ask who they are."""
     join_leave: bool = False
-    """Whether a channel's subscribers may be told who comes and goes."""
+    """Whether a channel's subscribers are told who comes and goes."""
 
 
 class _Files(PydanticBaseSettingsSource):
@@ -256,6 +256,8 @@ class Settings(BaseSettings):
     for it); more are answered 429. 0 is no limit."""
     messages_per_second: int = Field(default=500, ge=0, le=1_000_000)
     """Commands of one client per second, twice that at once; one that sends more is closed with 3013. 0 is no limit."""
+    rpc_modules: CommaSeparated = ()
+    """Python modules that register functions which clients call by `rpc`; they are imported at the start, by name."""
 
     @field_validator(
         "encryption_keys",
@@ -264,6 +266,7 @@ class Settings(BaseSettings):
         "egress_allow",
         "allowed_origins",
         "trusted_proxies",
+        "rpc_modules",
         mode="before",
     )
     @classmethod

@@ -12,10 +12,11 @@ from inspect import getsource
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, PlainSerializer, SecretStr
 from pydantic.fields import FieldInfo
 
 from hookcast_app.settings import PREFIX, SCOPES, ApiKey, ChannelOptions, Settings
+from hookcast_core.durations import format_duration
 
 _INTRODUCTION = f"""\
 # Settings
@@ -103,6 +104,8 @@ def _default(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if isinstance(default, SecretStr):
         default = default.get_secret_value()
+    if _is_duration(field):
+        default = format_duration(default)
     if isinstance(default, tuple):
         default = ",".join(default)
     if isinstance(default, bool):
@@ -118,6 +121,8 @@ def _kind(field: FieldInfo) -> str:
         return "`true` or `false`"
     if get_origin(annotation) is Literal:
         return _choices(get_args(annotation))
+    if _is_duration(field):
+        return f"`{format_duration(bounds['ge'])}` to `{format_duration(bounds['le'])}`"
     if annotation in {int, float} and bounds:
         return f"{bounds['ge']} to {bounds['le']}" if "le" in bounds else f"{bounds['ge']} or more"
     if get_origin(annotation) is frozenset:
@@ -135,7 +140,11 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
-def _bounds(item: object) -> Iterator[tuple[str, float]]:
+def _is_duration(field: FieldInfo) -> bool:
+    return any(isinstance(item, PlainSerializer) and item.func is format_duration for item in field.metadata)
+
+
+def _bounds(item: object) -> Iterator[tuple[str, int]]:
     for key in ("ge", "le"):
         value = getattr(item, key, None)
         if value is not None:

@@ -3,34 +3,57 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookcast_app.auth import Identity
-from hookcast_app.realtime import protocol
+from hookcast_app.auth import Grant, Identity, SubscribeOptions
+from hookcast_app.realtime import control, protocol
 from hookcast_app.realtime.channels import ChannelRules
-from hookcast_app.realtime.positions import NOWHERE, Caught
-from hookcast_app.realtime.protocol import BadMessage, parse_commands
-from hookcast_app.realtime.session import (
+from hookcast_app.realtime.effects import (
     Authenticate,
+    AuthenticateAgain,
+    AuthenticateSubscriptionAgain,
     Close,
+    Connect,
     Connected,
     Effect,
+    Greet,
+    Lasts,
+    Listening,
     Publish,
     Reply,
-    Session,
     Subscribe,
+    SubscribeAsTold,
     Unsubscribe,
 )
+from hookcast_app.realtime.positions import NOWHERE, Caught, Position
+from hookcast_app.realtime.protocol import BadMessage, parse_commands
+from hookcast_app.realtime.session import Session
+from hookcast_app.rpc import Call, Methods
 from hookcast_app.settings import ChannelOptions
 
 BAD_REQUEST = [Close(protocol.BAD_REQUEST)]
 
 
-def session(*, anonymous: bool = True) -> Session:
-    rules = ChannelRules({"": ChannelOptions(subscribe="anyone", publish="subscribers")})
-    return Session("c1", rules=rules, anonymous=anonymous, version="v", ping=25)
+NOW = 1_000.0
+
+
+def session(*, anonymous: bool = True, methods: Methods | None = None) -> Session:
+    rules = ChannelRules(
+        {
+            "": ChannelOptions(subscribe="anyone", publish="subscribers"),
+            "kept": ChannelOptions(subscribe="anyone", history_size=10, recover=True, join_leave=True, presence=True),
+        }
+    )
+    return Session("c1", rules=rules, anonymous=anonymous, version="v", ping=25, clock=lambda: NOW, methods=methods)
+
+
+def line(effect: Effect) -> Any:
+    """What a reply says."""
+    assert isinstance(effect, Reply)
+    return json.loads(effect.line)
 
 
 def connected() -> Session:
@@ -65,6 +88,10 @@ def test_the_first_command_must_be_connect(command: Any) -> None:
         {"subscribe": {"channel": "a"}},
         {},
         {"foo": {}},
+        {"id": 2},
+        {"id": 2, "novelty": {}},
+        {"id": 2, "refresh": {"token": "t"}},
+        {"id": 2, "sub_refresh": {"token": "t"}},
         {"id": 2, "subscribe": {}},
         {"id": 2, "unsubscribe": {}},
         {"id": 2, "publish": {"channel": "a"}},
@@ -72,7 +99,7 @@ def test_the_first_command_must_be_connect(command: Any) -> None:
     ],
 )
 def test_commands_that_break_the_protocol_end_the_connection(command: Any) -> None:
-    """Connecting twice, no id, an answer to no ping, no channel, no data."""
+    """Connecting twice, no id or method, an answer to no ping, no channel, no data, nothing to refresh."""
     assert do(connected(), command) == BAD_REQUEST
 
 
@@ -81,16 +108,10 @@ def test_messages_to_the_server_are_not_offered() -> None:
     assert do(connected(), {"send": {"data": 1}}) == [Close(protocol.NOT_OFFERED)]
 
 
-@pytest.mark.parametrize("method", ["presence", "presence_stats", "history", "rpc", "refresh", "sub_refresh"])
+@pytest.mark.parametrize("method", ["presence", "presence_stats", "history", "rpc"])
 def test_what_is_not_offered_is_answered_so(method: str) -> None:
     """The protocol knows it, this server does not: 108."""
     assert error(do(connected(), {"id": 2, method: {"channel": "a"}})) == 108
-
-
-@pytest.mark.parametrize("command", [{"id": 2}, {"id": 2, "novelty": {}}])
-def test_unknown_commands_are_answered_so(command: Any) -> None:
-    """A newer client can go on without: 104."""
-    assert error(do(connected(), command)) == 104
 
 
 def test_a_token_is_verified_before_anything_is_answered() -> None:
@@ -98,10 +119,9 @@ def test_a_token_is_verified_before_anything_is_answered() -> None:
     client = session(anonymous=False)
 
     assert do(client, {"id": 1, "connect": {"token": "t"}}) == [Authenticate(1, "t")]
-    reply, ready = client.authenticated(1, Identity("ann"))
-    assert isinstance(reply, Reply)
-    assert json.loads(reply.line)["connect"]["client"] == "c1"
-    assert ready == Connected()
+    reply, ready, lasts = client.authenticated(1, Identity("ann"))
+    assert line(reply)["connect"] == {"client": "c1", "version": "v", "ping": 25, "pong": True}
+    assert (ready, lasts) == (Connected(), Lasts(None))
     assert client.identity.user == "ann"
 
 
@@ -119,7 +139,7 @@ CAUGHT = Caught(NOWHERE, [], is_all=False)
 
 def subscription(command_id: int) -> Subscribe:
     """To a channel without options."""
-    return Subscribe(command_id, "a", since=None, hears_comings=False, info=None, announces=False)
+    return Subscribe(command_id, Listening("a"))
 
 
 def test_a_channel_is_subscribed_once() -> None:
@@ -128,7 +148,7 @@ def test_a_channel_is_subscribed_once() -> None:
 
     assert do(client, {"id": 2, "subscribe": {"channel": "a"}}) == [subscription(2)]
     assert error(do(client, {"id": 3, "subscribe": {"channel": "a"}})) == 105
-    assert error(client.subscribe_failed(2, "a", protocol.INTERNAL)) == 100
+    assert error(client.subscribe_failed(subscription(2), protocol.INTERNAL)[1:]) == 100
     assert do(client, {"id": 4, "subscribe": {"channel": "a"}}) == [subscription(4)]
     assert client.subscribed(subscription(4), CAUGHT) == [Reply(b'{"id":4,"subscribe":{}}')]
 
@@ -166,7 +186,6 @@ def test_a_publication_says_who_sent_it() -> None:
     assert plain == Publish(3, "a", b'{"data":{"x": 1},"info":{"user":"","client":"c1"}}')
     assert informed == Publish(3, "a", b'{"data":null,"info":{"user":"ann","client":"c1","conn_info":[1]}}')
     assert client.published(3) == [Reply(b'{"id":3,"publish":{}}')]
-    assert error(client.failed(3, protocol.INTERNAL)) == 100
 
 
 def connected_and_subscribed() -> Session:
@@ -178,6 +197,131 @@ def connected_and_subscribed() -> Session:
 def test_publishing_on_what_is_no_channel_is_a_bad_request() -> None:
     """107, the connection goes on."""
     assert error(do(connected(), {"id": 2, "publish": {"channel": "a b", "data": 1}})) == 107
+
+
+def test_an_expiring_identity_is_announced_and_refreshed() -> None:
+    """By a token of the same user only; the connection then lasts as long as that one."""
+    client = session()
+    do(client, {"id": 1, "connect": {"token": "t"}})
+
+    reply, _, lasts = client.authenticated(1, Identity("ann", expires_at=NOW + 60))
+    assert line(reply)["connect"].items() >= {"expires": True, "ttl": 60}.items()
+    assert lasts == Lasts(NOW + 60)
+    assert do(client, {"id": 2, "refresh": {"token": "u"}}) == [AuthenticateAgain(2, "u")]
+    reply, lasts = client.refreshed(2, Identity("ann", expires_at=NOW + 90))
+    assert (line(reply), lasts) == ({"id": 2, "refresh": {"expires": True, "ttl": 90}}, Lasts(NOW + 90))
+    assert client.refreshed(3, Identity("bob")) == [Close(protocol.INVALID_TOKEN)]
+    assert client.expired("") == [Close(protocol.EXPIRED)]
+
+
+def test_an_expiring_subscription_is_refreshed_or_ends() -> None:
+    """2501 makes stock clients get another token; what has no token has nothing to refresh."""
+    client = connected()
+    [subscribe] = client.granted(2, protocol.SubscribeRequest("a"), Grant("a", "", expires_at=NOW + 60))
+    assert isinstance(subscribe, Subscribe)
+
+    reply, lasts = client.subscribed(subscribe, CAUGHT)
+    assert (line(reply)["subscribe"], lasts) == ({"expires": True, "ttl": 60}, Lasts(NOW + 60, "a"))
+    assert do(client, {"id": 3, "sub_refresh": {"channel": "a", "token": "u"}}) == [
+        AuthenticateSubscriptionAgain(3, "", "a", "u")
+    ]
+    reply, lasts = client.regranted(3, "a", Grant("a", ""))
+    assert (line(reply), lasts) == ({"id": 3, "sub_refresh": {}}, Lasts(None, "a"))
+    left, push = client.expired("a")
+    assert left == Unsubscribe("a")
+    assert line(push)["push"]["unsubscribe"]["code"] == 2501
+    assert client.expired("a") == []
+    assert error(do(client, {"id": 4, "sub_refresh": {"channel": "a", "token": "u"}})) == 103
+    assert error(do(client, {"id": 5, "sub_refresh": {"channel": "a"}})) == 107
+
+
+def test_a_token_subscribes_to_channels() -> None:
+    """The connect reply says how, and what was missed since the client was there; others hear of it afterwards."""
+    client = session()
+    subs = {"kept:a": {"recover": True, "epoch": "e", "offset": 3}, "kept:other": {"recover": True}}
+    do(client, {"id": 1, "connect": {"token": "t", "subs": subs}})
+    options = SubscribeOptions(info={"seat": 7}, data={"hello": 1})
+
+    [connect] = client.authenticated(1, Identity("ann", subs={"kept:a": options}))
+    info = b'{"user":"ann","client":"c1","chan_info":{"seat":7}}'
+    assert connect == Connect(1, (Listening("kept:a", Position(3, "e"), info),))
+    caught = Caught(Position(5, "e"), [b'{"offset":4,"data":4}', b'{"offset":5,"data":5}'], is_all=True)
+    reply, _, _, announce = client.connected(1, connect.listenings, {"kept:a": caught})
+    assert line(reply)["connect"]["subs"] == {
+        "kept:a": {
+            "recoverable": True,
+            "positioned": True,
+            "epoch": "e",
+            "offset": 3,
+            "publications": [{"offset": 4, "data": 4}, {"offset": 5, "data": 5}],
+            "was_recovering": True,
+            "recovered": True,
+            "data": {"hello": 1},
+        }
+    }
+    assert announce.info == info  # type: ignore[union-attr]
+    assert client.interrupted("kept:a") == [Close(protocol.INSUFFICIENT_STATE)]
+    assert client.ended() == [Unsubscribe("kept:a", info)]
+
+
+def test_a_client_that_cannot_be_subscribed_by_its_token_is_refused() -> None:
+    """Nothing of it stays."""
+    client = session()
+    client.authenticated(1, Identity("ann", subs={"kept:a": SubscribeOptions()}))
+
+    left, refused = client.refused(1, protocol.INTERNAL)
+    assert left == Unsubscribe("kept:a")
+    assert line(refused)["error"]["code"] == 100
+
+
+def test_the_server_subscribes_and_unsubscribes() -> None:
+    """By pushes; what was missed comes after the first one, and twice is told twice."""
+    client = connected()
+    order = control.Subscribe(user="", channel="kept:a", recover_since=(3, "e"), data=msgspec.Raw(b"1"))
+
+    [effect] = client.told(order)
+    assert isinstance(effect, SubscribeAsTold)
+    assert effect.is_new
+    caught = Caught(Position(4, "e"), [b'{"offset":4,"data":4}'], is_all=True)
+    push, missed, _ = client.subscribed_as_told(effect, caught)
+    assert line(push)["push"] == {
+        "channel": "kept:a",
+        "subscribe": {"recoverable": True, "positioned": True, "epoch": "e", "offset": 3, "data": 1},
+    }
+    assert line(missed)["push"] == {"channel": "kept:a", "pub": {"offset": 4, "data": 4}}
+    [again] = client.told(order)
+    assert isinstance(again, SubscribeAsTold)
+    assert not again.is_new
+
+    gone, push = client.told(control.Unsubscribe(user="", channel="kept:a", code=2000, reason="r"))
+    assert isinstance(gone, Unsubscribe)
+    assert line(push)["push"]["unsubscribe"] == {"code": 2000, "reason": "r"}
+    [push] = client.told(control.Unsubscribe(user="", channel="kept:a", code=2000, reason="r"))
+    assert client.told(control.Unsubscribe(user="", channel="", code=2000, reason="r")) == []
+
+
+def test_the_server_refreshes_and_disconnects() -> None:
+    """Except those who are spared."""
+    client = connected()
+
+    push, lasts = client.told(control.Refresh(user="", is_expired=False, expires_at=NOW + 5))
+    assert (line(push)["push"], lasts) == ({"refresh": {"expires": True, "ttl": 5}}, Lasts(NOW + 5))
+    assert client.told(control.Refresh(user="", is_expired=True)) == [Close(protocol.EXPIRED)]
+    assert client.told(control.Disconnect(user="", code=4000, reason="r", spared=("c1",))) == []
+    assert client.told(control.Disconnect(user="", code=4000, reason="r")) == [Close(protocol.Disconnect(4000, "r"))]
+
+
+def test_the_application_greets() -> None:
+    """With data of its own, after the token was found to be good."""
+
+    async def greet(_call: Call) -> None:
+        """Never called here."""
+
+    client = session(methods=Methods(connecting=greet))
+
+    assert do(client, {"id": 1, "connect": {"data": [1]}}) == [Greet(1, b"[1]")]
+    reply, *_ = client.greeted(1, b'{"a":1}')
+    assert line(reply)["connect"]["data"] == {"a": 1}
 
 
 def test_a_ping_wants_one_answer() -> None:

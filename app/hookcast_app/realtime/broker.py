@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from hookcast_app.realtime.hub import Hub, comings
+from hookcast_app.realtime.hub import Hub
 from hookcast_app.realtime.positions import NOWHERE, Caught, Kept, Position
 from hookcast_app.realtime.protocol import join_push, leave_push
 from hookcast_app.realtime.pubsub import WATCH_SECONDS, PubSub, Subscription
@@ -74,9 +74,9 @@ class _Feed:
             case b"{":
                 hub.publish(channel, data)
             case b"+":
-                hub.push(comings(channel), join_push(channel, data[1:]))
+                hub.push(channel, join_push(channel, data[1:]))
             case b"-":
-                hub.push(comings(channel), leave_push(channel, data[1:]))
+                hub.push(channel, leave_push(channel, data[1:]))
             case _:
                 epoch, offset, publication = data.split(b":", 2)
                 self.take(Position(int(offset), epoch.decode()), publication)
@@ -215,6 +215,20 @@ class Broker:
             pass
         self.mend(feed)
         raise Unavailable("publications may be missing; subscribe again")
+
+    async def reached(self, channel: str, position: Position) -> None:
+        """Waits until the hub has got everything up to a position, if it gets this channel; for LAG_SECONDS at most."""
+        feed = self._feeds.get(channel)
+        if feed is not None and feed.has_history:
+            feed.joining += 1
+            try:
+                await self._reached(feed, position)
+            except Unavailable:
+                _log.debug("channel.behind", channel=channel)
+            finally:
+                feed.joining -= 1
+                if not feed.joining:
+                    feed.recent = []
 
     async def publish(self, channel: str, publication: bytes) -> Position:
         """Publishes what `encode_publication` gave. Raises Unavailable: it may have reached nobody."""

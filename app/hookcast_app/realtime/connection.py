@@ -1,118 +1,31 @@
-"""One client on a WebSocket: carries out what its session decides, and keeps its time."""
+"""One client: carries out what its session decides, and keeps its time."""
 
 import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
-from hookcast_app.auth import Grant, Identity, TokenExpired, TokenInvalid
-from hookcast_app.realtime import protocol, session
-from hookcast_app.realtime.broker import JOIN, LEAVE, Broker
-from hookcast_app.realtime.channels import ChannelRules
-from hookcast_app.realtime.clients import Clients
+from hookcast_app.realtime import effects, protocol
+from hookcast_app.realtime.asking import Asking
+from hookcast_app.realtime.broker import JOIN, LEAVE
+from hookcast_app.realtime.context import Context
+from hookcast_app.realtime.control import Order, Subscribe, Unsubscribe
+from hookcast_app.realtime.effects import Effect
 from hookcast_app.realtime.expiry import Expiry
 from hookcast_app.realtime.framing import Encoding
-from hookcast_app.realtime.hub import Connection, Hub, comings
 from hookcast_app.realtime.limits import Pace
-from hookcast_app.realtime.positions import Caught, Position
-from hookcast_app.realtime.presence import Presence
+from hookcast_app.realtime.outbox import MAX_QUEUED
 from hookcast_app.realtime.protocol import BadMessage, Disconnect
-from hookcast_app.realtime.session import Effect, Session
-from hookcast_app.realtime.stats import Stats
-from hookcast_app.realtime.streams import EpochGone, Streams, read_history
+from hookcast_app.realtime.session import Session
 from hookcast_app.realtime.transport import Message, Transport
-from hookcast_core.errors import Reason, Refused, Unavailable
 
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds between a client's signs of life."""
-
-    ping: float = 25.0
-    """Between the server's pings; below the idle time-outs of proxies, which are 30 s and more."""
-    pong: float = 8.0
-    """From a ping to its answer."""
-    connect: float = 10.0
-    """From the handshake to the connect command."""
-    redis: float = 5.0
-    """That a command may wait for Redis."""
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What all connections of a server share."""
-
-    hub: Hub
-    broker: Broker
-    streams: Streams
-    presence: Presence
-    rules: ChannelRules
-    verify: Callable[[str], Awaitable[Identity]]
-    """Of a connection token. Raises TokenInvalid, TokenExpired, Unavailable."""
-    verify_subscription: Callable[[str, str, str], Awaitable[Grant]]
-    """Of a subscription token, for a channel and a user. Raises the same."""
-    clock: Callable[[], float]
-    """Epoch seconds, as tokens count them."""
-    timing: Timing
-    stats: Stats
-    random: random.Random
-    clients: Clients
-    is_draining: Callable[[], bool]
-    """Whether new clients should go elsewhere."""
-
-    async def listen(
-        self, channel: str, connection: Connection, since: Position | None = None, *, hears_comings: bool = False
-    ) -> Caught:
-        """Subscribes a connection, and says what it missed since it was there last.
-
-        Raises Unavailable if Redis does not answer within `timing.redis` seconds, Refused if the channel is full.
-        """
-        async with self.time_limit():
-            await self.broker.subscribe(channel)
-        try:
-            async with self.time_limit():
-                last = self.rules.options(channel).cache_last
-                caught = await self.broker.catch_up(channel, since, last=last)
-            # Others may have come while Redis was waited for; from here to the hub nothing is.
-            self._check_room(channel)
-        except BaseException:
-            self.broker.unsubscribe(channel)
-            raise
-        self.hub.subscribe(channel, connection)
-        if hears_comings:
-            self.hub.subscribe(comings(channel), connection)
-        return caught
-
-    def leave(self, channel: str, connection: Connection) -> None:
-        """Unsubscribes a connection, if it was subscribed."""
-        self.hub.unsubscribe(comings(channel), connection)
-        if self.hub.unsubscribe(channel, connection):
-            self.broker.unsubscribe(channel)
-
-    @asynccontextmanager
-    async def time_limit(self) -> AsyncIterator[None]:
-        """For what waits for Redis. Raises Unavailable if it takes longer than `timing.redis` seconds."""
-        try:
-            async with asyncio.timeout(self.timing.redis):
-                yield
-        except TimeoutError as error:
-            raise Unavailable("Redis does not answer") from error
-
-    def _check_room(self, channel: str) -> None:
-        if self.is_full(channel):
-            raise Refused(Reason.FORBIDDEN, f"{channel} has as many subscribers as it may")
-
-    def is_full(self, channel: str) -> bool:
-        """Whether a channel has as many subscribers here as it may."""
-        limit = self.rules.options(channel).max_subscribers
-        return 0 < limit <= self.hub.count(channel)
+MAX_ORDERS = 1_000
+"""What the server may have ordered that is not done yet."""
 
 
 class ClientConnection:
-    """A WebSocket client, as the hub sees it; lives from the accepted handshake to the end of `run`.
+    """A client, as the hub and orders see it; lives from the accepted handshake to the end of `run`.
 
-    Commands are carried out one after the other, in the order in which they came.
+    Commands are carried out one after the other, in the order in which they came, and orders between them. `session` is
+    the id by which an emulated connection gets its commands.
     """
 
     def __init__(
@@ -121,20 +34,34 @@ class ClientConnection:
         transport: Transport,
         context: Context,
         *,
+        session: str = "",
         messages_per_second: float = 0,
         on_connected: Callable[[], None] = lambda: None,
     ) -> None:
         self.encoding: Encoding = transport.encoding
         self.write = transport.write
+        self.client = client.client
+        self.session = session
         self._session = client
         self._transport = transport
         self._context = context
+        self._asking = Asking(client, context, self, transport.reply)
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._pace = Pace(messages_per_second, self._loop.time)
         self._on_connected = on_connected
         self._timer = self._loop.call_later(context.timing.connect, self._connect_due)
-        self._expiry: Expiry | None = None
+        self._expiries: dict[str, Expiry] = {}
+        """By channel; the connection's own by an empty name."""
+        self._turn = asyncio.Lock()
+        """Held while a command or an order is carried out."""
+        self._orders: list[Order] = []
+        self._obeying: asyncio.Task[None] | None = None
+
+    @property
+    def user(self) -> str:
+        """See clients.Client."""
+        return self._session.identity.user
 
     async def run(self) -> None:
         """Reads and answers until the connection ends; then nothing of it is left anywhere."""
@@ -142,11 +69,13 @@ class ClientConnection:
         self._context.clients.all.add(self)
         try:
             while (message := await self._transport.receive())["type"] != "websocket.disconnect":
-                await self._received(message)
+                async with self._turn:
+                    await self._received(message)
         except BaseException:
             self._close(protocol.SERVER_ERROR)
             raise
         finally:
+            await self._stop_obeying()
             self._release()
             await self._transport.aclose()
 
@@ -166,130 +95,126 @@ class ClientConnection:
                 if not self._pace.take():
                     self._hasty()
                     return
-                for effect in self._session.handle(command):
-                    await self._do(effect)
+                await self._do(self._session.handle(command))
         except BadMessage:
             self._close(protocol.BAD_REQUEST)
         except _TooBigError:
             self._close(protocol.TOO_BIG)
-
-    async def _do(self, effect: Effect) -> None:
-        if self._is_closed:
-            return
-        match effect:
-            case session.Authenticate():
-                self._do_now(await self._authenticate(effect))
-            case session.AuthenticateSubscription():
-                for following in await self._authenticate_subscription(effect):
-                    await self._do(following)
-            case session.Subscribe():
-                self._do_now(await self._subscribe(effect))
-            case session.Publish() | session.Present() | session.History():
-                self._do_now(await self._asked(effect))
-            case _:
-                self._do_now([effect])
-
-    def _do_now(self, effects: Sequence[Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case session.Reply():
-                    self._transport.reply(effect.line)
-                case session.Connected():
-                    self._connected()
-                case session.Announce():
-                    self._context.streams.announce(effect.channel, JOIN + effect.info)
-                case session.Unsubscribe():
-                    self._leave(effect)
-                case session.Close():
-                    self._close(effect.disconnect)
-
-    async def _authenticate(self, effect: session.Authenticate) -> list[Effect]:
-        try:
-            identity = await self._context.verify(effect.token)
-        except TokenExpired:
-            self._context.stats.refused += 1
-            return self._session.refused(effect.command_id, protocol.EXPIRED_TOKEN)
-        except TokenInvalid:
-            self._context.stats.refused += 1
-            return [session.Close(protocol.INVALID_TOKEN)]
-        except Unavailable:
-            return self._session.refused(effect.command_id, protocol.INTERNAL)
-        return [] if self._is_closed else self._session.authenticated(effect.command_id, identity)
-
-    async def _authenticate_subscription(self, effect: session.AuthenticateSubscription) -> list[Effect]:
-        number, channel = effect.command_id, effect.request.channel
-        try:
-            grant = await self._context.verify_subscription(effect.request.token, channel, effect.user)
-        except TokenExpired:
-            self._context.stats.refused += 1
-            return self._session.subscribe_failed(number, channel, protocol.EXPIRED_TOKEN)
-        except TokenInvalid:
-            self._context.stats.refused += 1
-            return self._session.subscribe_failed(number, channel, protocol.PERMISSION_DENIED)
-        except Unavailable:
-            return self._session.subscribe_failed(number, channel, protocol.INTERNAL)
-        return self._session.granted(number, effect.request, grant)
 
     def _hasty(self) -> None:
         if not self._is_closed:
             self._context.stats.hasty_closes += 1
         self._close(protocol.TOO_MANY_REQUESTS)
 
-    async def _subscribe(self, effect: session.Subscribe) -> list[Effect]:
-        channel, context = effect.channel, self._context
-        if context.is_full(channel):
-            return self._session.subscribe_failed(effect.command_id, channel, protocol.LIMIT_EXCEEDED)
-        try:
-            if effect.info is not None:
-                async with context.time_limit():
-                    await context.presence.enter(channel, self._session.client, effect.info)
-            caught = await context.listen(channel, self, effect.since, hears_comings=effect.hears_comings)
-        except (Refused, Unavailable) as error:
-            context.presence.leave(channel, self._session.client)
-            failure = protocol.LIMIT_EXCEEDED if isinstance(error, Refused) else protocol.INTERNAL
-            return self._session.subscribe_failed(effect.command_id, channel, failure)
-        # The answer goes out before the hub's next write: publications come after it, and none is left out.
-        return self._session.subscribed(effect, caught)
+    async def _do(self, following: Sequence[Effect]) -> None:
+        for effect in following:
+            if self._is_closed:
+                return
+            match effect:
+                case effects.Connect():
+                    await self._connect(effect)
+                case effects.Subscribe() | effects.SubscribeAsTold():
+                    self._do_now(await self._asking.listened(effect))
+                case effects.Publish() | effects.Present() | effects.History():
+                    self._do_now(await self._asking.answered(effect))
+                case effects.Call() | effects.Message() | effects.Greet():
+                    await self._do(await self._asking.called(effect))
+                case (
+                    effects.Authenticate()
+                    | effects.AuthenticateAgain()
+                    | effects.AuthenticateSubscription()
+                    | effects.AuthenticateSubscriptionAgain()
+                ):
+                    await self._do(await self._asking.verified(effect))
+                case _:
+                    self._do_now([effect])
 
-    def _leave(self, effect: session.Unsubscribe) -> None:
-        self._context.leave(effect.channel, self)
-        self._context.presence.leave(effect.channel, self._session.client)
+    def _do_now(self, following: Sequence[Effect]) -> None:
+        for effect in following:
+            match effect:
+                case effects.Reply():
+                    self._transport.reply(effect.line)
+                case effects.Connected():
+                    self._connected()
+                case effects.Announce():
+                    self._context.streams.announce(effect.channel, JOIN + effect.info)
+                case effects.Unsubscribe():
+                    self._leave(effect)
+                case effects.Lasts():
+                    self._lasts(effect)
+                case effects.Close():
+                    self._close(effect.disconnect)
+
+    async def _connect(self, effect: effects.Connect) -> None:
+        """Nothing is written before the answer, though some channels are listened to earlier than others."""
+        early: list[bytes] = []
+        self.write = early.append
+        try:
+            self._do_now(await self._asking.listened(effect))
+        finally:
+            self.write = self._transport.write
+        if sum(map(len, early)) > MAX_QUEUED:
+            self._close(protocol.SLOW)
+        elif early:
+            self.write(b"".join(early))
+
+    def _leave(self, effect: effects.Unsubscribe) -> None:
+        channel = effect.channel
+        if (expiry := self._expiries.pop(channel, None)) is not None:
+            expiry.cancel()
+        self._context.leave(channel, self)
+        self._context.presence.leave(channel, self.client)
         if effect.info is not None:
-            self._context.streams.announce(effect.channel, LEAVE + effect.info)
+            self._context.streams.announce(channel, LEAVE + effect.info)
 
-    async def _asked(self, effect: session.Publish | session.Present | session.History) -> list[Effect]:
+    # Orders
+
+    def carry_out(self, order: Order) -> None:
+        """See clients.Client. What changes subscriptions waits for its turn."""
+        if not isinstance(order, Subscribe | Unsubscribe):
+            self._do_now(self._session.told(order))
+        elif len(self._orders) >= MAX_ORDERS:
+            self._close(protocol.INSUFFICIENT_STATE)
+        elif not self._is_closed:
+            self._orders.append(order)
+            if self._obeying is None:
+                self._obeying = self._loop.create_task(self._obey(), name="realtime-orders")
+
+    async def _obey(self) -> None:
         try:
-            async with self._context.time_limit():
-                return await self._answer(effect)
-        except Unavailable:
-            return self._session.failed(effect.command_id, protocol.INTERNAL)
+            while self._orders and not self._is_closed:
+                async with self._turn:
+                    await self._do(self._session.told(self._orders.pop(0)))
+        except Exception:
+            self._close(protocol.SERVER_ERROR)
+            raise
+        finally:
+            self._obeying = None
 
-    async def _answer(self, effect: session.Publish | session.Present | session.History) -> list[Effect]:
-        context = self._context
-        match effect:
-            case session.Publish():
-                await context.broker.publish(effect.channel, effect.publication)
-                context.stats.client_publications += 1
-                return self._session.published(effect.command_id)
-            case session.Present():
-                clients = await context.presence.present(effect.channel)
-                return self._session.present(effect.command_id, clients, is_counted=effect.is_counted)
-            case session.History():
-                try:
-                    return self._session.history(effect.command_id, await read_history(context.streams, effect.request))
-                except EpochGone:
-                    return self._session.failed(effect.command_id, protocol.UNRECOVERABLE)
+    async def _stop_obeying(self) -> None:
+        if (task := self._obeying) is not None:
+            task.cancel()
+            await asyncio.wait({task})
 
     # Time
 
     def _connected(self) -> None:
         self._context.stats.connects += 1
+        self._context.clients.enter(self)
         self._on_connected()
         # Clients that came together are pinged apart.
         self._set_timer(self._context.timing.ping * self._context.random.uniform(0.4, 1.0), self._ping)
-        self._expiry = Expiry(
-            self._session.identity.expires_at, self._context.clock, lambda: self._close(protocol.EXPIRED)
-        )
+
+    def _lasts(self, effect: effects.Lasts) -> None:
+        channel = effect.channel
+        if (before := self._expiries.pop(channel, None)) is not None:
+            before.cancel()
+        if effect.until is not None and not self._is_closed:
+            at = effect.until + self._context.timing.expiry
+            self._expiries[channel] = Expiry(at, self._context.clock, lambda: self._expired(channel))
+
+    def _expired(self, channel: str) -> None:
+        self._do_now(self._session.expired(channel))
 
     def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
         self._timer.cancel()
@@ -318,13 +243,14 @@ class ClientConnection:
 
     def _stop_timers(self) -> None:
         self._timer.cancel()
-        if self._expiry is not None:
-            self._expiry.cancel()
+        for expiry in self._expiries.values():
+            expiry.cancel()
 
     def _release(self) -> None:
         self._is_closed = True
         self._stop_timers()
         self._context.clients.all.discard(self)
+        self._context.clients.leave(self)
         self._do_now(self._session.ended())
         self._context.stats.websocket_connections -= 1
 

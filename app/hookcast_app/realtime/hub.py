@@ -20,15 +20,6 @@ FLUSH_BYTES = 65_536
 _log = logging.getLogger(__name__)
 
 
-_COMINGS = " joins"
-"""What is behind a channel's name where they are subscribed that are told who comes and goes; no name has a blank."""
-
-
-def comings(channel: str) -> str:
-    """What those subscribe to as well that want to know who comes to a channel and goes."""
-    return channel + _COMINGS
-
-
 class Connection(Protocol):
     """A client as the hub sees it."""
 

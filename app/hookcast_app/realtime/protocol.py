@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from hookcast_app.realtime.positions import Read
+
 MAX_MESSAGE = 65_536
 """Bytes of one inbound WebSocket message."""
 PING = b"{}"
@@ -35,6 +37,7 @@ LIMIT_EXCEEDED = Failure(106, "limit exceeded")
 INVALID_REQUEST = Failure(107, "bad request")
 NOT_AVAILABLE = Failure(108, "not available")
 EXPIRED_TOKEN = Failure(109, "token expired")
+EXPIRED_REFRESH = Failure(110, "expired")
 UNRECOVERABLE = Failure(112, "unrecoverable position")
 
 
@@ -52,7 +55,9 @@ class Disconnect:
 SHUTDOWN = Disconnect(3001, "shutdown")
 SERVER_ERROR = Disconnect(3004, "internal server error")
 EXPIRED = Disconnect(3005, "connection expired")
+SUBSCRIPTION_EXPIRED = Disconnect(3006, "subscription expired")
 SLOW = Disconnect(3008, "slow")
+INSUFFICIENT_STATE = Disconnect(3010, "insufficient state")
 NO_PONG = Disconnect(3012, "no pong")
 TOO_MANY_REQUESTS = Disconnect(3013, "too many requests")
 INVALID_TOKEN = Disconnect(3500, "invalid token")
@@ -61,18 +66,14 @@ STALE = Disconnect(3502, "stale")
 NOT_OFFERED = Disconnect(3508, "not available")
 TOO_BIG = Disconnect(1009, "message too big")
 
-INSUFFICIENT_STATE = (2500, "insufficient state")
+SUBSCRIBE_AGAIN = (2500, "insufficient state")
 """Sent with an unsubscribe push: publications may be missing, subscribe again."""
+LAPSED = (2501, "subscription expired")
+"""Sent with an unsubscribe push: subscribe again, with another token."""
 
 
 class BadMessage(ValueError):  # noqa: N818  it is what came in
     """A message that holds no commands, or something else."""
-
-
-class ConnectRequest(msgspec.Struct, frozen=True):
-    """Asks to be somebody."""
-
-    token: str = ""
 
 
 class ChannelRequest(msgspec.Struct, frozen=True):
@@ -96,7 +97,14 @@ class SubscribeRequest(msgspec.Struct, frozen=True):
     recover: bool = False
     epoch: str = ""
     offset: Offset = 0
-    join_leave: bool = False
+
+
+class ConnectRequest(msgspec.Struct, frozen=True):
+    """Asks to be somebody; `subs` says where it was on channels that its token may subscribe it to."""
+
+    token: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+    subs: dict[str, SubscribeRequest] = {}
 
 
 class Since(msgspec.Struct, frozen=True):
@@ -114,6 +122,11 @@ class HistoryRequest(msgspec.Struct, frozen=True):
     since: Since | None = None
     reverse: bool = False
 
+    @property
+    def is_before_all(self) -> bool:
+        """Whether this asks for what was before the first publication."""
+        return self.reverse and self.since is not None and self.since.offset == 0
+
 
 class PublishRequest(msgspec.Struct, frozen=True):
     """Asks to publish `data`, any JSON value as it was sent."""
@@ -122,11 +135,34 @@ class PublishRequest(msgspec.Struct, frozen=True):
     data: msgspec.Raw = msgspec.Raw(b"")
 
 
-_Request = dict[str, Any] | None
+class RefreshRequest(msgspec.Struct, frozen=True):
+    """Shows a newer connection token."""
+
+    token: str = ""
+
+
+class SubRefreshRequest(msgspec.Struct, frozen=True):
+    """Shows a newer subscription token."""
+
+    channel: str = ""
+    token: str = ""
+
+
+class RpcRequest(msgspec.Struct, frozen=True):
+    """Calls a function of the application's own with `data`, any JSON value as it was sent, or none."""
+
+    method: str = ""
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+class SendRequest(msgspec.Struct, frozen=True):
+    """Tells the application something, which is not answered."""
+
+    data: msgspec.Raw = msgspec.Raw(b"")
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What a client asks: one request, the first of these that is there. Without any it is a pong."""
+    """What a client asks: one request. Without any it is a pong."""
 
     id: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
     connect: ConnectRequest | None = None
@@ -136,21 +172,15 @@ class Command(msgspec.Struct, frozen=True):
     presence: ChannelRequest | None = None
     presence_stats: ChannelRequest | None = None
     history: HistoryRequest | None = None
-    rpc: _Request = None
-    send: _Request = None
-    refresh: _Request = None
-    sub_refresh: _Request = None
+    rpc: RpcRequest | None = None
+    send: SendRequest | None = None
+    refresh: RefreshRequest | None = None
+    sub_refresh: SubRefreshRequest | None = None
 
     @property
     def is_pong(self) -> bool:
         """Whether this answers our ping."""
         return self == _PONG
-
-    @property
-    def is_not_available(self) -> bool:
-        """Whether this asks for something that the protocol knows and this server does not offer."""
-        optional = (self.rpc, self.refresh, self.sub_refresh)
-        return any(request is not None for request in optional)
 
 
 _PONG = Command()
@@ -192,9 +222,20 @@ class _User(msgspec.Struct):
 _users = msgspec.json.Decoder(_User)
 
 
-def user_of(info: bytes) -> str:
-    """The user of an encoded `ClientInfo`."""
-    return _users.decode(info).user
+def presence(clients: Mapping[str, bytes]) -> dict[str, Any]:
+    """The result of `presence`; `clients` has an encoded `ClientInfo` by client."""
+    return {"presence": {client: msgspec.Raw(info) for client, info in clients.items()}}
+
+
+def presence_stats(clients: Mapping[str, bytes]) -> dict[str, int]:
+    """The result of `presence_stats` for the same clients."""
+    return {"num_clients": len(clients), "num_users": len({_users.decode(info).user for info in clients.values()})}
+
+
+def history(read: Read) -> dict[str, Any]:
+    """The result of `history`, where zeros and empty lists are written out."""
+    publications = [msgspec.Raw(each.publication) for each in read.publications]
+    return {"publications": publications, "epoch": read.position.epoch, "offset": read.position.offset}
 
 
 def encode_publication(data: bytes, info: bytes | None = None) -> bytes:
@@ -223,7 +264,12 @@ def leave_push(channel: str, info: bytes) -> bytes:
     return b'{"push":{"channel":"%b","leave":{"info":%b}}}' % (channel.encode("ascii"), info)
 
 
+def push(kind: str, content: Mapping[str, Any], channel: str = "") -> bytes:
+    """Any other push, about a channel or about none, on one line."""
+    about = {"channel": channel} if channel else {}
+    return msgspec.json.encode({"push": {**about, kind: content}})
+
+
 def unsubscribe_push(channel: str, code: int, reason: str) -> bytes:
     """Tells a client that it no longer listens on a channel; from code 2500 on it subscribes again."""
-    push = {"channel": channel, "unsubscribe": {"code": code, "reason": reason}}
-    return msgspec.json.encode({"push": push})
+    return push("unsubscribe", {"code": code, "reason": reason}, channel)

@@ -7,7 +7,7 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hookcast_app.auth import ANONYMOUS, Identity, TokenInvalid
-from hookcast_app.realtime.connection import Context
+from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.framing import Encoding
 from hookcast_app.realtime.handshake import header, is_listed_origin, is_named_origin

@@ -13,7 +13,7 @@ from hookcast_app.auth import TokenVerifier
 from hookcast_app.realtime.broker import Broker
 from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.clients import Clients
-from hookcast_app.realtime.connection import Context, Timing
+from hookcast_app.realtime.context import Context, Timing
 from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.hub import Hub
 from hookcast_app.realtime.nodes import Nodes
@@ -25,6 +25,7 @@ from hookcast_app.realtime.stats import Stats
 from hookcast_app.realtime.streams import Streams
 from hookcast_app.realtime.transport import Message, Receive, Send
 from hookcast_app.realtime.websocket import WebSocketEndpoint
+from hookcast_app.rpc import Methods
 from hookcast_app.settings import Settings
 
 DRAIN_STEP = 0.05
@@ -48,6 +49,7 @@ class Realtime:
         shards: Shards,
         rules: ChannelRules,
         verifier: TokenVerifier | None = None,
+        methods: Methods | None = None,
         clock: Callable[[], float] = time.time,
         timing: Timing | None = None,
         randomness: random.Random | None = None,
@@ -68,6 +70,7 @@ class Realtime:
             streams=streams,
             presence=self._presence,
             rules=rules,
+            methods=methods or Methods(),
             verify=verifier.verify,
             verify_subscription=verifier.verify_subscription,
             clock=clock,

@@ -1,139 +1,58 @@
 """The state of one client's connection, and what follows from each command. Pure: it returns what is to be done."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import msgspec
 
-from hookcast_app.auth import ANONYMOUS, Grant, Identity
+from hookcast_app.auth import ANONYMOUS, Grant, Identity, SubscribeOptions
 from hookcast_app.realtime import protocol
 from hookcast_app.realtime.channels import ChannelRules
+from hookcast_app.realtime.effects import (
+    Authenticate,
+    AuthenticateAgain,
+    AuthenticateSubscription,
+    AuthenticateSubscriptionAgain,
+    Call,
+    Close,
+    Connect,
+    Connected,
+    Effect,
+    Greet,
+    History,
+    Lasts,
+    Listening,
+    Message,
+    Present,
+    Publish,
+    Reply,
+    Subscribe,
+)
 from hookcast_app.realtime.handshake import token_of
+from hookcast_app.realtime.held import Held, lasting, overridden, result_of
+from hookcast_app.realtime.membership import Membership, failed
 from hookcast_app.realtime.positions import Caught, Position, Read
 from hookcast_app.realtime.protocol import (
     ChannelRequest,
     Command,
     ConnectRequest,
-    Disconnect,
     Failure,
     HistoryRequest,
     PublishRequest,
+    RefreshRequest,
+    RpcRequest,
+    SendRequest,
+    SubRefreshRequest,
     SubscribeRequest,
 )
+from hookcast_app.rpc import Methods
+from hookcast_app.settings import ChannelOptions
 from hookcast_core.channels import is_channel_name
 
 MAX_SUBSCRIPTIONS = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Send this line."""
-
-    line: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Authenticate:
-    """Verify the token, then call `authenticated` or `refused`."""
-
-    command_id: int
-    token: str
-
-
-@dataclass(frozen=True, slots=True)
-class AuthenticateSubscription:
-    """Verify the subscription token for its channel and this user, then call `granted`, or `subscribe_failed`."""
-
-    command_id: int
-    user: str
-    request: SubscribeRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """The client is in: ping it from now on, and mind when its identity expires."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribe:
-    """Listen on the channel, then call `subscribed`, or `subscribe_failed`.
-
-    `since` is where the client was there last. `hears_comings`: it is told who comes and goes. `info` is who it is, if
-    others may ask who is there; `announces`: they are told that it has come, once this is answered.
-    """
-
-    command_id: int
-    channel: str
-    since: Position | None
-    hears_comings: bool
-    info: bytes | None
-    announces: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
-    """Stop listening on the channel. `info` is who leaves, if others are told."""
-
-    channel: str
-    info: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    """Tell others on the channel who has come."""
-
-    channel: str
-    info: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Present:
-    """Ask who is on the channel, then call `present`, or `failed`."""
-
-    command_id: int
-    channel: str
-    is_counted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """Read the channel's history, then call `history`, or `failed`."""
-
-    command_id: int
-    request: HistoryRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Publish, then answer the command."""
-
-    command_id: int
-    channel: str
-    publication: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Close the connection; nothing that comes after it counts."""
-
-    disconnect: Disconnect
-
-
-Effect = (
-    Reply
-    | Authenticate
-    | AuthenticateSubscription
-    | Connected
-    | Subscribe
-    | Unsubscribe
-    | Announce
-    | Publish
-    | Present
-    | History
-    | Close
-)
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class _Phase(Enum):
@@ -143,39 +62,37 @@ class _Phase(Enum):
     """The connect command failed: its client reads the answer and goes."""
 
 
-class Session:
-    """One connection, from its first command to its last; knows no clock and no transport.
+class Session(Membership):
+    """One connection, from its first command to its last; knows no transport.
 
     `client` is the connection's id. `ping` is announced in seconds; it is the caller who sends it. `presented` is the
-    token of the handshake, which counts if the connect command has none.
+    token of the handshake, which counts if the connect command has none. `clock` gives epoch seconds. `extra` is told
+    to the client with its id. `methods` are functions of the application's own.
     """
 
     def __init__(
-        self, client: str, *, rules: ChannelRules, anonymous: bool, version: str, ping: int, presented: str = ""
+        self,
+        client: str,
+        *,
+        rules: ChannelRules,
+        anonymous: bool,
+        version: str,
+        ping: int,
+        clock: Callable[[], float],
+        presented: str = "",
+        extra: Mapping[str, str] = _NOTHING,
+        methods: Methods | None = None,
     ) -> None:
-        self.client = client
-        self.identity = ANONYMOUS
-        self.channels: set[str] = set()
-        """Channels that are subscribed to, or about to be."""
-        self._answered: set[str] = set()
-        """Those whose subscription was answered."""
-        self._rules = rules
+        super().__init__(client, rules, clock)
         self._anonymous = anonymous
         self._presented = presented
-        self._grants: dict[str, Grant] = {}
-        """Of channels that are subscribed to with a token of their own."""
-        self._hello = {"client": client, "version": version, "ping": ping, "pong": True}
+        self._hello = {"client": client, "version": version, "ping": ping, "pong": True, **extra}
+        self._methods = methods or Methods()
         self._phase = _Phase.NEW
+        self._has_token = False
         self._awaits_pong = False
-        self._handlers: dict[str, Callable[[int, Any], list[Effect]]] = {
-            "connect": self._connect,
-            "subscribe": self._subscribe,
-            "unsubscribe": self._unsubscribe,
-            "publish": self._publish,
-            "presence": self._presence,
-            "presence_stats": self._presence_stats,
-            "history": self._history,
-        }
+        self._asked = ConnectRequest()
+        """The connect command, until it is answered."""
 
     def handle(self, command: Command) -> list[Effect]:
         """What follows from a command. Never raises."""
@@ -184,40 +101,96 @@ class Session:
         if command.is_pong:
             return self._pong()
         if command.send is not None:
-            return [Close(protocol.NOT_OFFERED)]
+            return self._send(command.send)
         if command.id == 0:
             return [Close(protocol.BAD_REQUEST)]
         return self._request(command)
 
     def _request(self, command: Command) -> list[Effect]:
-        for name, handle in self._handlers.items():
-            request = getattr(command, name)
-            if request is not None:
-                return handle(command.id, request)
-        return _failed(command.id, protocol.NOT_AVAILABLE if command.is_not_available else protocol.METHOD_NOT_FOUND)
+        for name, handle in self._HANDLERS.items():
+            if (request := getattr(command, name)) is not None:
+                return handle(self, command.id, request)
+        return [Close(protocol.BAD_REQUEST)]
+
+    # Connecting
 
     def _connect(self, command_id: int, request: ConnectRequest) -> list[Effect]:
         token, self._presented = token_of(request.token, self._presented), ""
+        self._asked = request
         if token:
+            self._has_token = True
             return [Authenticate(command_id, token)]
         if self._anonymous:
             return self.authenticated(command_id, ANONYMOUS)
         return self.refused(command_id, protocol.UNAUTHORIZED)
 
     def authenticated(self, command_id: int, identity: Identity) -> list[Effect]:
-        """The client is who it says.
-
-        `expires` is not announced: a client would then send `refresh`, which is not offered. It is closed with 3005
-        instead, comes back, and gets a new token because its old one is answered with 109.
-        """
+        """The client is who it says."""
         self.identity = identity
+        if self._methods.connecting is not None:
+            return [Greet(command_id, bytes(self._asked.data))]
+        return self.greeted(command_id, b"")
+
+    def greeted(self, command_id: int, greeting: bytes) -> list[Effect]:
+        """The application has nothing against the client, which may be subscribed to channels by its token.
+
+        `greeting` is JSON for the client; empty for nothing.
+        """
+        if greeting:
+            self._hello["data"] = msgspec.Raw(greeting)
+        since, self._asked = self._asked.subs, ConnectRequest()
+        listenings = []
+        for channel, options in self.identity.subs.items():
+            self.held[channel] = self._held_by_token(channel, options)
+            listenings.append(self.listening(channel, position_of(since.get(channel))))
+        return [Connect(command_id, tuple(listenings))] if listenings else self.connected(command_id, (), {})
+
+    def _held_by_token(self, channel: str, options: SubscribeOptions) -> Held:
+        rules = overridden(self.rules.options(channel), options)
+        return Held(rules, by_server=True, info=options.info)
+
+    def connected(self, command_id: int, listenings: Sequence[Listening], caught: Mapping[str, Caught]) -> list[Effect]:
+        """The client is in, and what its token subscribes it to is listened to."""
         self._phase = _Phase.CONNECTED
-        return [Reply(protocol.reply(command_id, "connect", self._hello)), Connected()]
+        subs = {}
+        for each in listenings:
+            held = self.held[each.channel]
+            held.is_answered = True
+            subs[each.channel] = result_of(
+                held, caught[each.channel], each.since, was_recovering=each.since is not None
+            )
+            if (data := self.identity.subs[each.channel].data) is not None:
+                subs[each.channel]["data"] = data
+        result = {**self._hello, **lasting(self.identity.expires_at, self.clock())}
+        if subs:
+            result["subs"] = subs
+        announced = [effect for each in listenings for effect in self.announce(each.channel)]
+        return [
+            Reply(protocol.reply(command_id, "connect", result)),
+            Connected(),
+            Lasts(self.identity.expires_at),
+            *announced,
+        ]
 
     def refused(self, command_id: int, failure: Failure) -> list[Effect]:
         """The client is nobody that we know."""
         self._phase = _Phase.UNUSABLE
-        return _failed(command_id, failure)
+        return [*self.ended(), *failed(command_id, failure)]
+
+    def _refresh(self, command_id: int, request: RefreshRequest) -> list[Effect]:
+        if not request.token or not self._has_token:
+            return [Close(protocol.BAD_REQUEST)]
+        return [AuthenticateAgain(command_id, request.token)]
+
+    def refreshed(self, command_id: int, identity: Identity) -> list[Effect]:
+        """The client has shown a newer token: it lasts longer, and may what that one says. It stays who it is."""
+        if identity.user != self.identity.user:
+            return [Close(protocol.INVALID_TOKEN)]
+        self.identity = identity
+        result = lasting(identity.expires_at, self.clock())
+        return [Reply(protocol.reply(command_id, "refresh", result)), Lasts(identity.expires_at)]
+
+    # Subscribing
 
     def _subscribe(self, command_id: int, request: SubscribeRequest) -> list[Effect]:
         channel = request.channel
@@ -225,7 +198,7 @@ class Session:
             return [Close(protocol.BAD_REQUEST)]
         failure = self._subscribe_failure(channel)
         if failure is not None:
-            return _failed(command_id, failure)
+            return failed(command_id, failure)
         if request.token:
             return [AuthenticateSubscription(command_id, self.identity.user, request)]
         return self.granted(command_id, request, None)
@@ -233,80 +206,49 @@ class Session:
     def granted(self, command_id: int, request: SubscribeRequest, grant: Grant | None) -> list[Effect]:
         """The client's subscription token holds, or it sent none."""
         channel = request.channel
-        if not self._rules.may_subscribe(self.identity, channel, grant):
-            return _failed(command_id, protocol.PERMISSION_DENIED)
+        if not self.rules.may_subscribe(self.identity, channel, grant):
+            return failed(command_id, protocol.PERMISSION_DENIED)
+        held = self.held[channel] = Held(self.rules.options(channel), grant=grant)
         if grant is not None:
-            self._grants[channel] = grant
-        self.channels.add(channel)
-        options = self._rules.options(channel)
-        return [
-            Subscribe(
-                command_id,
-                channel,
-                since=Position(request.offset, request.epoch) if request.recover and options.recover else None,
-                hears_comings=request.join_leave and options.join_leave,
-                info=self._info() if options.presence else None,
-                announces=options.join_leave,
-            )
-        ]
+            held.info, held.expires_at = grant.info, grant.expires_at
+        return [Subscribe(command_id, self.listening(channel, position_of(request)), was_recovering=request.recover)]
 
     def _subscribe_failure(self, channel: str) -> Failure | None:
         if not is_channel_name(channel):
             return protocol.INVALID_REQUEST
-        if channel in self.channels:
+        if channel in self.held:
             return protocol.ALREADY_SUBSCRIBED
-        if len(self.channels) >= MAX_SUBSCRIPTIONS:
+        if len(self.held) >= MAX_SUBSCRIPTIONS:
             return protocol.LIMIT_EXCEEDED
         return None
-
-    def subscribed(self, effect: Subscribe, caught: Caught) -> list[Effect]:
-        """A channel is now listened to: whatever is published from here on arrives."""
-        channel, options = effect.channel, self._rules.options(effect.channel)
-        self._answered.add(channel)
-        result: dict[str, Any] = {}
-        if options.recover:
-            result = {"recoverable": True, "positioned": True, "epoch": caught.position.epoch}
-            if caught.position.offset:
-                result["offset"] = caught.position.offset
-        if caught.missed:
-            result["publications"] = [msgspec.Raw(publication) for publication in caught.missed]
-        if effect.since is not None:
-            result["was_recovering"] = True
-            if caught.is_all:
-                result["recovered"] = True
-        effects: list[Effect] = [Reply(protocol.reply(effect.command_id, "subscribe", result))]
-        return [*effects, Announce(channel, self._info())] if effect.announces else effects
-
-    def subscribe_failed(self, command_id: int, channel: str, failure: Failure) -> list[Effect]:
-        """A channel cannot be listened to."""
-        self._left(channel)
-        return _failed(command_id, failure)
-
-    def _left(self, channel: str) -> Unsubscribe:
-        self.channels.discard(channel)
-        self._grants.pop(channel, None)
-        is_told = channel in self._answered and self._rules.options(channel).join_leave
-        self._answered.discard(channel)
-        return Unsubscribe(channel, self._info() if is_told else None)
-
-    def ended(self) -> list[Unsubscribe]:
-        """The connection is gone: what is to be left."""
-        return [self._left(channel) for channel in list(self.channels)]
-
-    def interrupted(self, channel: str) -> list[Effect]:
-        """Publications of a channel may be missing: the client is told, and subscribes again."""
-        if channel not in self.channels:
-            return []
-        return [self._left(channel), Reply(protocol.unsubscribe_push(channel, *protocol.INSUFFICIENT_STATE))]
 
     def _unsubscribe(self, command_id: int, request: ChannelRequest) -> list[Effect]:
         channel = request.channel
         if not channel:
             return [Close(protocol.BAD_REQUEST)]
         answer = Reply(protocol.reply(command_id, "unsubscribe", {}))
-        if channel not in self.channels:
-            return [answer]
-        return [self._left(channel), answer]
+        return [self.left(channel), answer] if channel in self.held else [answer]
+
+    def _sub_refresh(self, command_id: int, request: SubRefreshRequest) -> list[Effect]:
+        channel, token = request.channel, request.token
+        if not channel:
+            return [Close(protocol.BAD_REQUEST)]
+        if not token:
+            return failed(command_id, protocol.INVALID_REQUEST)
+        if (held := self.held.get(channel)) is None:
+            return failed(command_id, protocol.PERMISSION_DENIED)
+        if held.grant is None:
+            return [Close(protocol.BAD_REQUEST)]
+        return [AuthenticateSubscriptionAgain(command_id, self.identity.user, channel, token)]
+
+    def regranted(self, command_id: int, channel: str, grant: Grant) -> list[Effect]:
+        """The client has shown a newer subscription token."""
+        held = self.held[channel]
+        held.grant, held.expires_at = grant, grant.expires_at
+        result = lasting(grant.expires_at, self.clock())
+        return [Reply(protocol.reply(command_id, "sub_refresh", result)), Lasts(grant.expires_at, channel)]
+
+    # Asking
 
     def _presence(self, command_id: int, request: ChannelRequest) -> list[Effect]:
         return self._present(command_id, request.channel, is_counted=False)
@@ -317,35 +259,35 @@ class Session:
     def _present(self, command_id: int, channel: str, *, is_counted: bool) -> list[Effect]:
         if not channel:
             return [Close(protocol.BAD_REQUEST)]
-        failure = self._reading_failure(channel, self._rules.options(channel).presence, self._rules.may_read_presence)
-        return [Present(command_id, channel, is_counted)] if failure is None else _failed(command_id, failure)
+        failure = self._reading_failure(channel, self._options(channel).presence, self.rules.may_read_presence)
+        return [Present(command_id, channel, is_counted)] if failure is None else failed(command_id, failure)
 
-    def present(self, command_id: int, clients: Mapping[str, bytes], *, is_counted: bool) -> list[Effect]:
+    def present(self, effect: Present, clients: Mapping[str, bytes]) -> list[Effect]:
         """Who is on a channel: by client its encoded `ClientInfo`."""
-        if not is_counted:
-            presence = {client: msgspec.Raw(info) for client, info in clients.items()}
-            return [Reply(protocol.reply(command_id, "presence", {"presence": presence}))]
-        users = {protocol.user_of(info) for info in clients.values()}
-        result = {"num_clients": len(clients), "num_users": len(users)}
-        return [Reply(protocol.reply(command_id, "presence_stats", result))]
+        if effect.is_counted:
+            return [Reply(protocol.reply(effect.command_id, "presence_stats", protocol.presence_stats(clients)))]
+        return [Reply(protocol.reply(effect.command_id, "presence", protocol.presence(clients)))]
 
     def _history(self, command_id: int, request: HistoryRequest) -> list[Effect]:
         if not request.channel:
             return [Close(protocol.BAD_REQUEST)]
-        is_offered = self._rules.options(request.channel).history_size > 0
-        failure = self._reading_failure(request.channel, is_offered, self._rules.may_read_history)
-        return [History(command_id, request)] if failure is None else _failed(command_id, failure)
+        is_offered = self.rules.options(request.channel).history_size > 0
+        failure = self._reading_failure(request.channel, is_offered, self.rules.may_read_history)
+        if failure is None and request.is_before_all:
+            failure = protocol.INVALID_REQUEST
+        return [History(command_id, request)] if failure is None else failed(command_id, failure)
 
     def history(self, command_id: int, read: Read) -> list[Effect]:
         """A part of a channel's history, and where it stands."""
-        result: dict[str, Any] = {"epoch": read.position.epoch, "offset": read.position.offset}
-        if read.publications:
-            result["publications"] = [msgspec.Raw(each.publication) for each in read.publications]
-        return [Reply(protocol.reply(command_id, "history", result))]
+        return [Reply(protocol.reply(command_id, "history", protocol.history(read)))]
 
-    def failed(self, command_id: int, failure: Failure) -> list[Effect]:
-        """What was asked could not be done."""
-        return _failed(command_id, failure)
+    def _options(self, channel: str) -> ChannelOptions:
+        held = self.held.get(channel)
+        return self.rules.options(channel) if held is None else held.options
+
+    def _grant(self, channel: str) -> Grant | None:
+        held = self.held.get(channel)
+        return None if held is None else held.grant
 
     def _reading_failure(self, channel: str, is_offered: bool, may: Callable[..., bool]) -> Failure | None:  # noqa: FBT001
         """Why a client may not read what is known of a channel."""
@@ -353,8 +295,7 @@ class Session:
             return protocol.INVALID_REQUEST
         if not is_offered:
             return protocol.NOT_AVAILABLE
-        grant = self._grants.get(channel)
-        allowed = may(self.identity, channel, subscribed=channel in self.channels, grant=grant)
+        allowed = may(self.identity, channel, subscribed=channel in self.held, grant=self._grant(channel))
         return None if allowed else protocol.PERMISSION_DENIED
 
     def _publish(self, command_id: int, request: PublishRequest) -> list[Effect]:
@@ -362,22 +303,31 @@ class Session:
         if not channel or not data:
             return [Close(protocol.BAD_REQUEST)]
         if not is_channel_name(channel):
-            return _failed(command_id, protocol.INVALID_REQUEST)
-        is_subscribed, grant = channel in self.channels, self._grants.get(channel)
-        if not self._rules.may_publish(self.identity, channel, subscribed=is_subscribed, grant=grant):
-            return _failed(command_id, protocol.PERMISSION_DENIED)
-        return [Publish(command_id, channel, protocol.encode_publication(data, self._info()))]
+            return failed(command_id, protocol.INVALID_REQUEST)
+        is_subscribed, grant = channel in self.held, self._grant(channel)
+        if not self.rules.may_publish(self.identity, channel, subscribed=is_subscribed, grant=grant):
+            return failed(command_id, protocol.PERMISSION_DENIED)
+        return [Publish(command_id, channel, protocol.encode_publication(data, self.info(channel)))]
 
     def published(self, command_id: int) -> list[Effect]:
         """A publication is on its way to every subscriber."""
         return [Reply(protocol.reply(command_id, "publish", {}))]
 
-    def _info(self) -> bytes:
-        """Who this is (`ClientInfo` of the protocol)."""
-        info: dict[str, Any] = {"user": self.identity.user, "client": self.client}
-        if self.identity.info is not None:
-            info["conn_info"] = self.identity.info
-        return msgspec.json.encode(info)
+    def _rpc(self, command_id: int, request: RpcRequest) -> list[Effect]:
+        if not self._methods.methods:
+            return failed(command_id, protocol.NOT_AVAILABLE)
+        return [Call(command_id, request.method, bytes(request.data))]
+
+    def called(self, command_id: int, data: bytes) -> list[Effect]:
+        """What a function gave, as JSON; empty for nothing."""
+        result = {"data": msgspec.Raw(data)} if data else {}
+        return [Reply(protocol.reply(command_id, "rpc", result))]
+
+    def _send(self, request: SendRequest) -> list[Effect]:
+        """Nothing answers a message: where nobody takes it there is no other way to say so."""
+        return [Message(bytes(request.data)) if self._methods.message else Close(protocol.NOT_OFFERED)]
+
+    # Time
 
     def ping(self) -> list[Effect]:
         """It is time to see whether the client is there."""
@@ -394,6 +344,20 @@ class Session:
         self._awaits_pong = False
         return []
 
+    _HANDLERS: ClassVar[Mapping[str, Callable[["Session", int, Any], list[Effect]]]] = {
+        "publish": _publish,
+        "subscribe": _subscribe,
+        "unsubscribe": _unsubscribe,
+        "presence": _presence,
+        "presence_stats": _presence_stats,
+        "history": _history,
+        "rpc": _rpc,
+        "refresh": _refresh,
+        "sub_refresh": _sub_refresh,
+        "connect": _connect,
+    }
 
-def _failed(command_id: int, failure: Failure) -> list[Effect]:
-    return [Reply(protocol.error_reply(command_id, failure))]
+
+def position_of(request: SubscribeRequest | None) -> Position | None:
+    """Where a client was on a channel, if it asks for what it missed since."""
+    return Position(request.offset, request.epoch) if request is not None and request.recover else None

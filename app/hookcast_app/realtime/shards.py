@@ -66,7 +66,7 @@ class Shards:
     def route(self, channel: str) -> tuple[str, str, int, int]:
         """What `publish_on` is told: prefix, channel, size and seconds of its history."""
         options = self._rules.options(channel)
-        return self.of(channel).prefix, channel, options.history_size, options.history_ttl
+        return self.of(channel).prefix, channel, options.history_size, options.history_ttl // 1000
 
 
 @cache

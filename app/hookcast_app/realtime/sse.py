@@ -7,7 +7,7 @@ from contextlib import suppress
 import structlog
 
 from hookcast_app.auth import Identity
-from hookcast_app.realtime.connection import Context
+from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.expiry import Expiry
 from hookcast_app.realtime.framing import Encoding, reset_event
 from hookcast_app.realtime.outbox import Outbox

@@ -78,7 +78,14 @@ class Streams:
         for outgoing, _ in some:
             options = self._rules.options(outgoing.channel)
             size = 0 if outgoing.skip_history else options.history_size
-            args += (outgoing.channel, size, options.history_ttl, outgoing.once, ONCE_SECONDS, outgoing.publication)
+            args += (
+                outgoing.channel,
+                size,
+                options.history_ttl // 1000,
+                outgoing.once,
+                ONCE_SECONDS,
+                outgoing.publication,
+            )
         keys = [shard.key("position", outgoing.channel) for outgoing, _ in some]
         try:
             with translated("publish on channels"):
@@ -138,13 +145,14 @@ async def read_history(streams: Streams, request: HistoryRequest) -> Read:
     """What a client or the server API asks for. Raises EpochGone, Unavailable."""
     since, first, last = request.since, "-", "+"
     if since is not None and request.reverse:
-        last = f"({since.offset}"
+        last = str(since.offset - 1)
     elif since is not None:
         first = f"({since.offset}"
     read = await streams.history(request.channel, first, last, max(request.limit, -1), reverse=request.reverse)
     if since is not None and since.epoch not in {"", read.position.epoch}:
         raise EpochGone
-    return read
+    is_ahead = since is not None and since.offset > read.position.offset
+    return Read(read.position, []) if is_ahead else read
 
 
 def new_epoch() -> str:

@@ -6,7 +6,8 @@ import structlog
 
 from hookcast_app.observability import ROUTE_KEY
 from hookcast_app.problems import Problem, problem_for, problem_response
-from hookcast_app.realtime.connection import ClientConnection, Context
+from hookcast_app.realtime.connection import ClientConnection
+from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.handshake import chosen_subprotocol, header, is_allowed_origin
 from hookcast_app.realtime.limits import Waiting
@@ -80,6 +81,8 @@ class WebSocketEndpoint:
             version=self._version,
             ping=max(1, round(self._context.timing.ping)),
             presented=presented,
+            clock=self._context.clock,
+            methods=self._context.methods,
         )
 
     def _transport(self, scope: Message, receive: Receive, send: Send) -> Transport:

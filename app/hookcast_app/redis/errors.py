@@ -3,9 +3,11 @@
 Whatever Redis cannot do *now* is `Unavailable`; the rest is a mistake of ours and stays what it is.
 """
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from redis import exceptions as foreign
 
@@ -39,15 +41,25 @@ MOVED_CODE = "HOOKCASTMOVED"
 def translated(operation: str) -> Iterator[None]:
     """Around every call of Redis. Raises Unavailable, naming `operation`; what became of a write is then unknown.
 
-    Errors of our own making (WRONGTYPE, a script's mistake) pass through unchanged.
+    Errors of our own making (WRONGTYPE, a script's mistake) pass through unchanged. A cancellation meanwhile is raised
+    whatever the call gave: redis-py waits with `asyncio.wait_for`, which on Python 3.11 may swallow one.
     """
+    task = asyncio.current_task()
+    before = 0 if task is None else task.cancelling()
     try:
         yield
+        _heed_cancellation(task, before)
     except (foreign.RedisError, OSError) as error:
+        _heed_cancellation(task, before)
         why = why_unavailable(error)
         if why is None:
             raise
         raise Unavailable(f"Redis cannot {operation} now: {why}") from error
+
+
+def _heed_cancellation(task: asyncio.Task[Any] | None, before: int) -> None:
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def why_unavailable(error: Exception) -> str | None:

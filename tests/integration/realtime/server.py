@@ -19,7 +19,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from hookcast_app.problems import problem_for, problem_response
 from hookcast_app.realtime import UVICORN_OPTIONS, ChannelRules, Realtime, Shards
-from hookcast_app.realtime.connection import Timing
+from hookcast_app.realtime.context import Timing
+from hookcast_app.rpc import Methods
 from hookcast_app.settings import ChannelOptions, Settings
 from hookcast_core.errors import InvalidInput, Refused, Unavailable
 from tests.support.channels import OneServer
@@ -78,7 +79,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def serving(
-    redis_url: str, *, raw: bool = True, timing: Timing | None = None, **changes: Any
+    redis_url: str,
+    *,
+    raw: bool = True,
+    timing: Timing | None = None,
+    methods: Methods | None = None,
+    **changes: Any,
 ) -> AsyncIterator[Server]:
     """The realtime part on uvicorn; `raw` offers the raw write, else it is uvicorn's own WebSocket class."""
     redis = Redis.from_url(redis_url)
@@ -89,6 +95,7 @@ async def serving(
         shards=Shards(OneServer(redis), rules),
         rules=rules,
         timing=timing,
+        methods=methods,
         randomness=random.Random(1),  # noqa: S311  a test repeats itself
     )
     await realtime.start()

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from hookcast_app.realtime import Realtime, encode_publication
 from hookcast_app.realtime.broker import Broker
-from hookcast_app.realtime.connection import Timing
+from hookcast_app.realtime.context import Timing
 from hookcast_app.realtime.hub import Hub
 from hookcast_app.realtime.stats import Stats
 from hookcast_app.realtime.streams import Streams

@@ -10,9 +10,10 @@ import pytest
 import websockets
 from structlog.testing import capture_logs
 
-from hookcast_app.realtime.connection import Timing
+from hookcast_app.realtime.context import Timing
+from hookcast_app.realtime.effects import Effect
 from hookcast_app.realtime.protocol import MAX_MESSAGE
-from hookcast_app.realtime.session import MAX_SUBSCRIPTIONS, Effect, Session
+from hookcast_app.realtime.session import MAX_SUBSCRIPTIONS, Session
 from tests.integration.realtime.server import PATIENCE, Server, client, serving, token, until
 
 
@@ -210,8 +211,8 @@ async def test_without_anonymous_a_token_is_needed(redis_url: str, raw: bool) ->
 
 
 async def test_a_connection_ends_with_its_token(redis_url: str, raw: bool) -> None:  # noqa: FBT001
-    """3005: the client comes back with another token."""
-    async with serving(redis_url, raw=raw) as server, client(server, connected=False) as ann:
+    """3005, a while after it could have sent a newer one: the client comes back with another token."""
+    async with serving(redis_url, raw=raw, timing=Timing(expiry=0.5)) as server, client(server, connected=False) as ann:
         assert "connect" in await ann.ask({"id": 1, "connect": {"token": token("ann", exp=time.time() + 3)}})
 
         assert await ann.closed() == (3005, "connection expired")

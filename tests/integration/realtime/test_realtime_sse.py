@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from hookcast_app.realtime.connection import Timing
+from hookcast_app.realtime.context import Timing
 from hookcast_app.realtime.session import MAX_SUBSCRIPTIONS
 from tests.integration.realtime.server import PATIENCE, Server, application, client, serving, token, until
 

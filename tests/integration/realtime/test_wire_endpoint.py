@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from hookcast_app.realtime.connection import Timing
+from hookcast_app.realtime.context import Timing
 from hookcast_app.realtime.protocol import MAX_MESSAGE
 from tests.integration.realtime.server import Server, serving, until
 from tests.integration.realtime.wire import shortened

@@ -19,6 +19,7 @@ import jwt
 import pytest
 from cent import AsyncClient, DisconnectRequest
 
+from hookcast_app.rpc import Call, Methods
 from hookcast_app.settings import ApiKey
 from tests.integration.realtime.conformance.channels import options
 from tests.integration.realtime.server import SECRET, Server, serving
@@ -26,6 +27,14 @@ from tests.integration.realtime.server import SECRET, Server, serving
 OUTSIDE = os.environ.get("HOOKCAST_CONFORMANCE_URL", "").rstrip("/")
 """Another server's URL; empty for Hookcast itself."""
 API_KEY = "a key of the conformance suite"
+
+
+async def echo(call: Call) -> Any:
+    """Answers with what it was given."""
+    return call.data
+
+
+METHODS = Methods({"echo": echo})
 
 
 def only_ours(reason: str) -> pytest.MarkDecorator:
@@ -75,12 +84,9 @@ class Target:
 
 @asynccontextmanager
 async def ours(redis_url: str, **changes: Any) -> AsyncIterator[Target]:
-    """Hookcast's realtime part; `changes` are those of `serving`.
-
-    A function that clients call by `rpc`, named `echo`, is to be registered here: it answers with what it was given.
-    """
+    """Hookcast's realtime part, with a method `echo`; `changes` are those of `serving`."""
     key = ApiKey(name="conformance", key=API_KEY, scopes=frozenset({"admin"}))
-    arguments = {"channel_namespaces": options(), "api_keys": [key], **changes}
+    arguments = {"channel_namespaces": options(), "api_keys": [key], "methods": METHODS, **changes}
     async with serving(redis_url, **arguments) as server:
         yield _target(server)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hookcast_app.realtime.connection import Timing
+from hookcast_app.realtime.context import Timing
 from tests.integration.realtime.conformance.channels import fresh
 from tests.integration.realtime.conformance.raw import connected, opened
 from tests.integration.realtime.conformance.target import Target, only_ours, ours
