@@ -21,7 +21,8 @@ MAX_SECRET_BYTES = 1_048_576
 """The values of a secret have 128 KiB at most, and JSON may write a byte in six characters."""
 _SUBSCRIPTION = re.compile(r"/api/v1/webhook-subscriptions(/[^/]*)?")
 _SECRET = re.compile(r"/api/v1/secrets/[^/]*")
-_TEST = re.compile(r"/api/v1/webhook-subscriptions/[^/]*/test")
+_WITH_DATA = re.compile(r"/api/v1/(webhook-subscriptions/[^/]*/test|channels/[^/]*/publications)")
+"""An event's data, or a publication's."""
 
 
 class BodyGate:
@@ -56,7 +57,7 @@ class BodyGate:
             return MAX_SUBSCRIPTION_BYTES
         if _SECRET.fullmatch(path):
             return MAX_SECRET_BYTES
-        return max(self._max_event_bytes, MAX_BODY_BYTES) if _TEST.fullmatch(path) else MAX_BODY_BYTES
+        return max(self._max_event_bytes, MAX_BODY_BYTES) if _WITH_DATA.fullmatch(path) else MAX_BODY_BYTES
 
 
 def _read_already(content: bytes, receive: Receive) -> Receive:

@@ -41,6 +41,8 @@ from hookcast_app.key_server import KeyServer
 from hookcast_app.observability import CorrelationMiddleware, Metrics
 from hookcast_app.realtime import ChannelRules, Realtime, Shards
 from hookcast_app.redis import EmbeddedRedis, Partition, Partitions, Servers, first_contact
+from hookcast_app.server_api import ServerApi, ServerApiEndpoint
+from hookcast_app.server_api.resources import ChannelRoutes
 from hookcast_app.settings import Settings
 from hookcast_core.configuration import Configuration
 from hookcast_core.egress import EgressPolicy
@@ -48,6 +50,8 @@ from hookcast_core.errors import InvalidInput, Reason, Unavailable
 from hookcast_core.sealing import Sealer
 
 WEBSOCKET_PATH = "/connection/websocket"
+_QUIET = ServerApiEndpoint.paths | {events_routes.PATH, "/health/live", "/health/ready"}
+"""Paths of the main port that are asked for all the time."""
 _QUIET_ADMIN = frozenset({"/metrics", "/health/live", "/health/ready", "/internal/deliveries/health"})
 """Paths of the admin port that probes and the operator ask for all the time."""
 _log = structlog.get_logger("hookcast.app")
@@ -81,6 +85,7 @@ class Application:
         self._realtime: Realtime | None = None
         self._dispatching: Dispatching | None = None
         self._events: EventsEndpoint | None = None
+        self._server_api: ServerApiEndpoint | None = None
         self._kept: KeptSubscriptions | None = None
         self._reports: Events | None = None
         self._watches = RedisWatches()
@@ -89,9 +94,7 @@ class Application:
         self._gate = body_gate.BodyGate(self._fastapi, self._keys, settings.max_event_bytes)
         self._fastapi.include_router(health_router(self.health))
         export_configuration(self.metrics, self.configuration)
-        self.main: ASGIApp = CorrelationMiddleware(
-            self._route, metrics=self.metrics, quiet=frozenset({events_routes.PATH, "/health/live", "/health/ready"})
-        )
+        self.main: ASGIApp = CorrelationMiddleware(self._route, metrics=self.metrics, quiet=_QUIET)
         self._admin = self._administration()
         self.admin: ASGIApp = CorrelationMiddleware(self._admin, quiet=_QUIET_ADMIN)
 
@@ -105,7 +108,7 @@ class Application:
                 group.create_task(self._dispatching.drain(seconds))
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The two hottest paths do not pass through FastAPI's routing."""
+        """The hottest paths do not pass through FastAPI's routing."""
         path = scope.get("path")
         if scope["type"] in {"websocket", "http"} and path == WEBSOCKET_PATH and self._realtime is not None:
             await self._realtime.websocket(scope, receive, send)
@@ -116,6 +119,8 @@ class Application:
             and self._events is not None
         ):
             await self._events(scope, receive, send)
+        elif scope["type"] == "http" and path in ServerApiEndpoint.paths and self._server_api is not None:
+            await self._server_api(scope, receive, send)
         elif scope["type"] == "http" and path is not None and path.startswith(body_gate.PREFIX):
             await self._gate(scope, receive, send)
         else:
@@ -299,6 +304,9 @@ class Application:
         stack.push_async_callback(self._realtime.close)
         self._start("realtime", self._realtime.run())
         self._fastapi.include_router(self._realtime.router())
+        server_api = ServerApi(self._realtime.backend, max_bytes=self.settings.max_event_bytes)
+        self._server_api = ServerApiEndpoint(server_api, self._keys, max_bytes=self.settings.max_event_bytes)
+        self._fastapi.include_router(ChannelRoutes(server_api, self._keys).router())
 
     def _open_deliveries(self, stack: AsyncExitStack, partitions: Partitions) -> None:
         history = History(partitions)

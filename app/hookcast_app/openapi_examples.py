@@ -73,6 +73,9 @@ _PROGRESS = {"id": REPLAY, "action": "replay", "state": "running", "examined": 0
 _SELECTION = {"since": "2027-01-30T00:00:00Z", "until": "2027-01-31T00:00:00Z", "types": ["order.*"]}
 _SECRET = {"name": "shop", "keys": ["signing", "token"]}
 _SUBSCRIPTION = "/api/v1/webhook-subscriptions/{uid}"
+_CHANNEL = "/api/v1/channels/{channel}"
+_USER_SUBSCRIPTION = "/api/v1/users/{user}/subscriptions/{channel}"
+_POSITION = {"offset": 41, "epoch": "9f86d081"}
 
 
 def _page(*items: Any, following: str | None = None) -> dict[str, Any]:
@@ -125,5 +128,34 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("post", "/api/v1/dead-letters/replay"): Example(_PROGRESS, {**_SELECTION, "subscription": UID}),
     ("delete", "/api/v1/dead-letters"): Example({**_PROGRESS, "action": "purge"}),
     ("get", "/api/v1/replays/{task_id}"): Example({**_PROGRESS, "state": "done", "examined": 120, "moved": 117}),
+    ("get", "/api/v1/channels"): Example({"items": [{"channel": "chat:lobby", "clients": 12}], "truncated": False}),
+    ("post", f"{_CHANNEL}/publications"): Example(
+        _POSITION, {"data": {"text": "hello"}, "tags": {"kind": "greeting"}, "skipHistory": False}
+    ),
+    ("get", f"{_CHANNEL}/presence"): Example({"items": [{"user": "ann", "client": UID}]}),
+    ("get", f"{_CHANNEL}/presence-stats"): Example({"clients": 12, "users": 9}),
+    ("get", f"{_CHANNEL}/history"): Example(
+        {"items": [{"offset": 41, "data": {"text": "hello"}, "tags": {"kind": "greeting"}}], **_POSITION}
+    ),
+    ("delete", f"{_CHANNEL}/history"): Example(),
+    ("post", _USER_SUBSCRIPTION): Example(request={"data": {"welcome": "ann"}, "info": {"role": "guest"}}),
+    ("delete", _USER_SUBSCRIPTION): Example(),
+    ("delete", "/api/v1/users/{user}/connections"): Example(),
+    ("get", "/api/v1/nodes"): Example(
+        {
+            "items": [
+                {
+                    "uid": UID,
+                    "name": "hookcast-0",
+                    "version": "0.1.0",
+                    "clients": 12,
+                    "users": 9,
+                    "channels": 1,
+                    "subscriptions": 12,
+                    "uptimeSeconds": 3600,
+                }
+            ]
+        }
+    ),
 }
 """By method and path."""

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from cryptography.fernet import Fernet
 from pydantic import BaseModel, SecretStr
+from websockets.asyncio.client import connect
 
 from hookcast_app.delivery.actions import DeadLetterSelection, Sample, SubscriptionSelection
 from hookcast_app.events import Event
@@ -15,12 +16,16 @@ from hookcast_app.events.cloudevents import Batch, Context, read_events
 from hookcast_app.kept.models import GeneratedKey, KeptSubscription, entry_of
 from hookcast_app.kept.routes import ChangedSubscription, NewSubscription, SecretValues, merged
 from hookcast_app.openapi_examples import EXAMPLES, SECRET
+from hookcast_app.server_api.resources import NewPublication, NewUserSubscription
+from hookcast_app.settings import ChannelOptions
 from hookcast_core.egress import EgressPolicy
 from tests.support.app import RunningApp, running_app, settings_for
 from tests.support.receiver import Receiver, Reply
 
 KEYS = (SecretStr(Fernet.generate_key().decode()),)
 SUBSCRIPTION = "/api/v1/webhook-subscriptions/{uid}"
+CHANNEL, USER = "/api/v1/channels/{channel}", "/api/v1/users/{user}"
+NAMESPACES = {"chat": ChannelOptions(subscribe="anyone", presence=True, history_size=10)}
 WITH_BODY = [operation for operation, example in EXAMPLES.items() if example.request is not None]
 MODELS: dict[tuple[str, str], type[BaseModel]] = {
     ("post", "/api/v1/webhook-subscriptions"): NewSubscription,
@@ -30,12 +35,16 @@ MODELS: dict[tuple[str, str], type[BaseModel]] = {
     ("post", f"{SUBSCRIPTION}/replay"): SubscriptionSelection,
     ("put", "/api/v1/secrets/{name}"): SecretValues,
     ("post", "/api/v1/dead-letters/replay"): DeadLetterSelection,
+    ("post", "/api/v1/channels/{channel}/publications"): NewPublication,
+    ("post", "/api/v1/users/{user}/subscriptions/{channel}"): NewUserSubscription,
 }
 
 
 @pytest.fixture
 async def app(redis_url: str, tmp_path: Path) -> AsyncIterator[RunningApp]:
-    async with running_app(settings_for(redis_url, tmp_path, encryption_keys=KEYS)) as running:
+    async with running_app(
+        settings_for(redis_url, tmp_path, encryption_keys=KEYS, channel_namespaces=NAMESPACES)
+    ) as running:
         yield running
 
 
@@ -139,6 +148,25 @@ def shape(value: Any, other: Any, name: str = "") -> Any:
     return type(value).__name__
 
 
+async def call_about_channels(call: Caller, app: RunningApp) -> None:
+    """With a client on one."""
+    names = {"channel": "chat:lobby", "user": "ann"}
+    async with connect(f"ws{app.url.removeprefix('http')}/connection/websocket") as client:
+        await client.send('{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"chat:lobby"}}')
+        while '"id":2' not in await client.recv(decode=True):
+            pass
+        assert (await call("get", "/api/v1/channels"))["items"] == [{"channel": "chat:lobby", "clients": 1}]
+        await call("post", f"{CHANNEL}/publications", **names)
+        assert (await call("get", f"{CHANNEL}/presence", **names))["items"][0]["user"] == ""
+        await call("get", f"{CHANNEL}/presence-stats", **names)
+        assert (await call("get", f"{CHANNEL}/history", **names))["items"][0]["offset"] == 1
+        await call("delete", f"{CHANNEL}/history", **names)
+        await call("post", f"{USER}/subscriptions/{{channel}}", **names)
+        await call("delete", f"{USER}/subscriptions/{{channel}}", **names)
+        await call("delete", f"{USER}/connections", **names)
+        assert len((await call("get", "/api/v1/nodes"))["items"]) == 1
+
+
 async def test_examples_are_what_the_api_answers(app: RunningApp, receiver: Receiver) -> None:
     """Every operation is called with its example, but for the endpoint's URL, and answers in the shape of its own."""
     call = Caller(app)
@@ -175,5 +203,6 @@ async def test_examples_are_what_the_api_answers(app: RunningApp, receiver: Rece
     await call("get", "/api/v1/replays/{task_id}", task_id=asked["id"])
     await call("delete", SUBSCRIPTION, uid=uid)
     await call("delete", "/api/v1/secrets/{name}", name="shop")
+    await call_about_channels(call, app)
 
     assert call.compared == EXAMPLES.keys()

@@ -22,6 +22,7 @@ LIMITS = [
     ("PATCH", "/api/v1/webhook-subscriptions/a", MAX_SUBSCRIPTION_BYTES),
     ("PUT", "/api/v1/secrets/a", MAX_SECRET_BYTES),
     ("POST", "/api/v1/webhook-subscriptions/a/test", MAX_EVENT_BYTES),
+    ("POST", "/api/v1/channels/a/publications", MAX_EVENT_BYTES),
     ("POST", "/api/v1/webhook-subscriptions/a/replay", MAX_BODY_BYTES),
     ("POST", "/api/v1/dead-letters/replay", MAX_BODY_BYTES),
     ("GET", "/api/v1/webhook-subscriptions/a/stats", MAX_BODY_BYTES),

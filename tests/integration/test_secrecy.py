@@ -231,6 +231,7 @@ async def read_everything(run: Run, deliveries: Iterable[str]) -> None:
         "event_id": [one["event"]["id"] for one in events],
         "task_id": [replay["id"]],
         "name": ["rest", "client", "authority"],
+        "channel": ["kept:one"],
     }
     walked = 0
     for path, methods in api["paths"].items():

@@ -164,7 +164,7 @@ async def running_with_secrets(tmp_path: Path, receiver: Receiver) -> AsyncItera
         "MANIFESTS": str(directory),
         "LOG_LEVEL": "debug",
         "DRAIN_DELAY": "0",
-        "CHANNEL_NAMESPACES": '{"": {"subscribe": "anyone"}}',
+        "CHANNEL_NAMESPACES": '{"": {"subscribe": "anyone"}, "kept": {"presence": true, "history_size": 10}}',
         "REALTIME_ANONYMOUS": "true",
     }
     await redis.start()

@@ -53,11 +53,14 @@ class ApiKeys:
 
 
 def key_from_headers(headers: Headers) -> bytes | None:
-    """The key presented as `Authorization: Bearer …` (RFC 6750, 2.1) or `X-API-Key: …`, or None."""
+    """The key presented as `Authorization: Bearer …` (RFC 6750, 2.1) or `X-API-Key: …`, or None.
+
+    `Authorization: apikey …` is what Centrifugo's older clients send.
+    """
     for name, value in headers:
         if name == b"authorization":
             scheme, _, key = value.partition(b" ")
-            if scheme.lower() == b"bearer" and key:
+            if scheme.lower() in {b"bearer", b"apikey"} and key:
                 return key.strip()
         elif name == b"x-api-key" and value:
             return value

@@ -9,10 +9,10 @@ from datetime import datetime
 
 from hookcast_core.channels import is_channel_name
 from hookcast_core.errors import InvalidInput, Reason
+from hookcast_core.nesting import MAX_DEPTH, is_too_deep
 
 MAX_CHANNELS = 16
 MAX_EXTENSIONS = 32
-MAX_DEPTH = 64
 
 # CloudEvents strings hold no control characters and no surrogates.
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -117,17 +117,9 @@ def split_channels(field: str, value: str) -> tuple[str, ...]:
 
 def check_depth(field: str, data: bytes) -> None:
     """Nesting of JSON text (already known to be valid) is at most MAX_DEPTH."""
-    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
-        return
-    depth = 0
-    for bracket in _BRACKETS.findall(_STRINGS.sub(b"", data)):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > MAX_DEPTH:
-            raise invalid(field, f"is nested deeper than {MAX_DEPTH} levels")
+    if is_too_deep(data):
+        raise invalid(field, f"is nested deeper than {MAX_DEPTH} levels")
 
-
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[\]{}]")
 
 CHECKS: dict[str, Callable[[str, str], str]] = {
     "id": lambda field, value: check_text(field, value, 256),

@@ -4,24 +4,43 @@ A publication comes from Redis, is framed once and reaches every subscriber in o
 decided (protocol, session, channels, handshake, framing) is pure; wire, transport, sse and broker do the I/O.
 """
 
+from hookcast_app.realtime.backend import Backend
+from hookcast_app.realtime.census import Channels, Node
 from hookcast_app.realtime.channels import ChannelRules
-from hookcast_app.realtime.protocol import encode_publication
+from hookcast_app.realtime.control import Disconnect, Order, Refresh, Subscribe, Unsubscribe
+from hookcast_app.realtime.positions import Position, Read
+from hookcast_app.realtime.protocol import HistoryRequest, Since, encode_publication
 from hookcast_app.realtime.service import Realtime
 from hookcast_app.realtime.shards import POSITION_SECONDS, Shard, Shards
 from hookcast_app.realtime.stats import Stats
-from hookcast_app.realtime.streams import PUBLICATION_LUA, new_epoch
+from hookcast_app.realtime.streams import PUBLICATION_LUA, EpochGone, Outgoing, new_epoch, read_history
 from hookcast_app.realtime.wire import UVICORN_OPTIONS, RawWebSocket
 
 __all__ = [
     "POSITION_SECONDS",
     "PUBLICATION_LUA",
     "UVICORN_OPTIONS",
+    "Backend",
     "ChannelRules",
+    "Channels",
+    "Disconnect",
+    "EpochGone",
+    "HistoryRequest",
+    "Node",
+    "Order",
+    "Outgoing",
+    "Position",
     "RawWebSocket",
+    "Read",
     "Realtime",
+    "Refresh",
     "Shard",
     "Shards",
+    "Since",
     "Stats",
+    "Subscribe",
+    "Unsubscribe",
     "encode_publication",
     "new_epoch",
+    "read_history",
 ]

@@ -34,8 +34,8 @@ class Subscribe(_Chosen, frozen=True, kw_only=True, tag="subscribe"):
     """
 
     channel: str
-    info: msgspec.Raw | None = None
-    data: msgspec.Raw | None = None
+    info: Any = None
+    data: Any = None
     expires_at: float | None = None
     recover_since: tuple[int, str] | None = None
     """The offset and epoch that their client knows already."""

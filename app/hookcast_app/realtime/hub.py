@@ -7,6 +7,7 @@ and written once per client. Nothing here awaits, and order within a channel is 
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
@@ -73,6 +74,12 @@ class Hub:
     def count(self, channel: str) -> int:
         """Subscribers of a channel here."""
         return sum(len(group.members) for group in self._channels.get(channel, {}).values())
+
+    def counts(self) -> Iterator[tuple[str, int]]:
+        """Every channel that has subscribers here, and how many; to be read through at once."""
+        for channel, groups in self._channels.items():
+            if " " not in channel:  # no name has a blank
+                yield channel, sum(len(group.members) for group in groups.values())
 
     def subscribe(self, channel: str, connection: Connection) -> None:
         """From the next publication on, `connection` gets what is published on `channel`."""

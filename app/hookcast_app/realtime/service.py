@@ -10,7 +10,9 @@ from importlib.metadata import version
 from fastapi import APIRouter
 
 from hookcast_app.auth import TokenVerifier
+from hookcast_app.realtime.backend import Backend
 from hookcast_app.realtime.broker import Broker
+from hookcast_app.realtime.census import Census
 from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.clients import Clients
 from hookcast_app.realtime.context import Context, Timing
@@ -80,6 +82,8 @@ class Realtime:
             clients=self._clients,
             is_draining=lambda: self._is_draining,
         )
+        census = Census(hub, self._clients, self._nodes, version=version("hookcast"))
+        self.backend = Backend(rules, streams, self._presence, self._nodes, census)
         door = Door(settings, self.stats)
         self._endpoint = WebSocketEndpoint(context, door, settings, version=f"hookcast {version('hookcast')}")
         self._router = sse_router(context, door, settings)

@@ -145,7 +145,7 @@ async def read_history(streams: Streams, request: HistoryRequest) -> Read:
     """What a client or the server API asks for. Raises EpochGone, Unavailable."""
     since, first, last = request.since, "-", "+"
     if since is not None and request.reverse:
-        last = str(since.offset - 1)
+        last = f"({since.offset}-0"
     elif since is not None:
         first = f"({since.offset}"
     read = await streams.history(request.channel, first, last, max(request.limit, -1), reverse=request.reverse)

@@ -17,10 +17,12 @@ from redis.asyncio import Redis
 from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 
+from hookcast_app.auth import ApiKeys
 from hookcast_app.problems import problem_for, problem_response
 from hookcast_app.realtime import UVICORN_OPTIONS, ChannelRules, Realtime, Shards
 from hookcast_app.realtime.context import Timing
 from hookcast_app.rpc import Methods
+from hookcast_app.server_api import ServerApi, ServerApiEndpoint
 from hookcast_app.settings import ChannelOptions, Settings
 from hookcast_core.errors import InvalidInput, Refused, Unavailable
 from tests.support.channels import OneServer
@@ -103,7 +105,7 @@ async def serving(
     options = UVICORN_OPTIONS if raw else {**UVICORN_OPTIONS, "ws": "websockets-sansio", "ws_max_size": 2**24}
     # The rest as hookcast_app.server has it.
     options = {**options, "log_config": None, "lifespan": "off", "access_log": False, "proxy_headers": False}
-    server = uvicorn.Server(uvicorn.Config(application(realtime), **options))
+    server = uvicorn.Server(uvicorn.Config(application(realtime, chosen), **options))
     listener = socket.create_server(("127.0.0.1", 0))
     serve = asyncio.create_task(server._serve([listener]))
     try:
@@ -122,9 +124,15 @@ async def serving(
     assert running.cancelled(), "the task of the broker died"
 
 
-def application(realtime: Realtime) -> ASGIApp:
+def application(realtime: Realtime, chosen: Settings | None = None) -> ASGIApp:
     """What the app's main module makes of it, as short as can be."""
+    chosen = chosen or settings()
     api = FastAPI()
+    server_api = ServerApiEndpoint(
+        ServerApi(realtime.backend, max_bytes=chosen.max_event_bytes),
+        ApiKeys(chosen.api_keys),
+        max_bytes=chosen.max_event_bytes,
+    )
     api.include_router(realtime.router())
 
     @api.exception_handler(Refused)
@@ -136,6 +144,8 @@ def application(realtime: Realtime) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/connection/websocket":
             await realtime.websocket(scope, receive, send)
+        elif scope["type"] == "http" and scope["path"] in server_api.paths:
+            await server_api(scope, receive, send)
         else:
             await api(scope, receive, send)
 

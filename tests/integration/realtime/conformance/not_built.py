@@ -5,7 +5,6 @@ A name stands for all parameters of its test, or for those in brackets. A listed
 
 NOT_BUILT = frozenset(
     {
-        "test_disconnecting_a_user_is_final",
         # transports
         "test_every_transport_does_the_same[sse]",
         "test_every_transport_does_the_same[http_stream]",
@@ -32,26 +31,5 @@ NOT_BUILT = frozenset(
         "test_npm_recovers_what_it_missed_over[sse]",
         "test_npm_recovers_what_it_missed_over[http_stream]",
         "test_npm_falls_back_where_websockets_are_blocked",
-        "test_npm_stays_away_when_its_user_is_disconnected",
-        "test_python_stays_away_when_its_user_is_disconnected",
-        # server api
-        "test_api_publishes",
-        "test_api_publishes_without_history",
-        "test_api_publishes_once_with_a_key",
-        "test_api_broadcasts",
-        "test_api_subscribes_and_unsubscribes",
-        "test_api_subscriptions_end_for_clients_of_their_own",
-        "test_api_disconnects",
-        "test_api_disconnects_one_of_several",
-        "test_api_refreshes",
-        "test_api_tells_presence",
-        "test_api_tells_history_and_removes_it",
-        "test_api_lists_channels",
-        "test_api_tells_about_nodes",
-        "test_api_takes_several_at_once",
-        "test_api_tells_errors",
-        "test_api_is_for_those_with_a_key",
-        "test_npm_follows_the_server_api",
-        "test_python_follows_the_server_api",
     }
 )
