@@ -58,7 +58,7 @@ class Presence:
             tasks.create_task(self._tell_leaving(), name="realtime-leaving")
 
     async def _beat(self) -> None:
-        while not _is_cancelled():
+        while True:
             await asyncio.sleep(self._beat_seconds)
             try:
                 await self._say_all(list(self._here.items()))
@@ -66,7 +66,7 @@ class Presence:
                 _log.debug("presence.unavailable", detail=error.detail)
 
     async def _tell_leaving(self) -> None:
-        while not _is_cancelled():
+        while True:
             await self._has_left.wait()
             self._has_left.clear()
             left, self._left = self._left, []
@@ -96,12 +96,6 @@ class Presence:
                 args += (client, info)
             with translated("be told who is present"):
                 await _presence(shard.redis, keys, args)
-
-
-def _is_cancelled() -> bool:
-    """Whether this task was cancelled while it wrote to Redis: asyncio.wait_for may swallow that (CPython 86296)."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _keys(shard: Shard, channel: str) -> list[str]:

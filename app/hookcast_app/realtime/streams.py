@@ -11,12 +11,13 @@ from hookcast_app.realtime.positions import Kept, Position, Read
 from hookcast_app.realtime.protocol import HistoryRequest
 from hookcast_app.realtime.shards import POSITION_SECONDS, Shard, Shards
 from hookcast_app.redis import Script, translated
-from hookcast_core.errors import Unavailable
 
 ONCE_SECONDS = 300
 """For how long a publication's idempotency key is known."""
 AT_ONCE = 100
 """Publications in one script call."""
+HISTORY_BYTES = 1_048_576
+"""Of publications that are read at once. Whoever missed more than may be queued for it does not get it in one piece."""
 
 PUBLICATION_LUA = files("hookcast_app.realtime").joinpath("publication.lua").read_bytes()
 """What goes before every script that publishes on channels."""
@@ -71,6 +72,7 @@ class Streams:
                 for start in range(0, len(queued), AT_ONCE):
                     await self._send_some(shard, queued[start : start + AT_ONCE])
         finally:
+            # Nobody cancels this but the end of the process.
             del self._senders[shard]
 
     async def _send_some(self, shard: Shard, some: Sequence[tuple[Outgoing, asyncio.Future[Position]]]) -> None:
@@ -90,17 +92,10 @@ class Streams:
         try:
             with translated("publish on channels"):
                 answers: list[tuple[int, bytes]] = await _publish(shard.redis, keys, args)
-        except BaseException as error:
-            failure = error if isinstance(error, Unavailable) else Unavailable("publishing was given up")
-            for _, future in some:
-                if not future.done():
-                    future.set_exception(failure)
-            if not isinstance(error, Unavailable):
-                raise
-            return
-        for (_, future), (offset, epoch) in zip(some, answers, strict=True):
-            if not future.done():
-                future.set_result(Position(offset, epoch.decode()))
+        except Exception as error:  # noqa: BLE001  whoever publishes is told, also of what is no Unavailable
+            _set([future for _, future in some], [error] * len(some))
+        else:
+            _set([future for _, future in some], [Position(offset, epoch.decode()) for offset, epoch in answers])
 
     def announce(self, channel: str, said: bytes) -> None:
         """Tells subscribers something that is no publication, after what was published here before."""
@@ -119,9 +114,12 @@ class Streams:
         return await asyncio.shield(reading)
 
     async def history(self, channel: str, first: str, last: str, limit: int, *, reverse: bool = False) -> Read:
-        """Where a channel stands, and a part of its history; see history.lua. Raises Unavailable."""
+        """Where a channel stands, and a part of its history; see history.lua. Raises Unavailable.
+
+        It is at most `limit` publications (-1: any number), and no more than have HISTORY_BYTES together.
+        """
         shard = self._shards.of(channel)
-        args = [new_epoch(), POSITION_SECONDS, first, last, limit, int(reverse)]
+        args = [new_epoch(), POSITION_SECONDS, first, last, limit, int(reverse), HISTORY_BYTES]
         with translated("read a channel's history"):
             epoch, offset, found = await _history(
                 shard.redis, [shard.key("position", channel), shard.key("history", channel)], args
@@ -135,6 +133,17 @@ class Streams:
         shard = self._shards.of(channel)
         with translated("remove a channel's history"):
             await shard.redis.delete(shard.key("history", channel))
+
+
+def _set(futures: Sequence[asyncio.Future[Position]], outcomes: Sequence[Position | Exception]) -> None:
+    """Nobody may wait for one any more."""
+    for future, outcome in zip(futures, outcomes, strict=True):
+        if future.done():
+            continue
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
 
 
 class EpochGone(Exception):  # noqa: N818  it says what happened

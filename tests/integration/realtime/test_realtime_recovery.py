@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from tests.integration.realtime.server import Client, Server, client, serving, until
 
@@ -96,3 +97,39 @@ async def test_history_and_presence(redis_url: str) -> None:
         history = (await one.ask({"id": 5, "history": {"channel": "a", "limit": 2, "reverse": True}}))["history"]
         assert [each["data"] for each in history["publications"]] == [3, 2]
         assert history["offset"] == 3
+
+
+async def test_what_is_read_of_a_history_is_bounded(redis_url: str) -> None:
+    """Whoever missed more than a client may be queued is told so; the history is read on in parts, either way."""
+    long = {"": {"subscribe": "anyone", "history_size": 100, "recover": True}}
+    async with serving(redis_url, channel_namespaces=long) as server, client(server) as reader:
+        text = "x" * 60_000
+        for number in range(40):
+            await server.realtime.publish("a", json.dumps([number, text]).encode())
+        first = await subscribed(reader, 2, recover=True, epoch="", offset=0)
+        assert "recovered" not in first
+        assert "publications" not in first
+        assert first["offset"] == 40
+
+        seen: list[int] = []
+        while len(seen) < 40:
+            ask = {"channel": "a", "limit": -1, "since": {"offset": len(seen), "epoch": first["epoch"]}}
+            part = (await reader.ask({"id": 3, "history": ask}))["history"]["publications"]
+            assert 0 < len(part) < 20
+            seen += [each["data"][0] for each in part]
+        assert seen == list(range(40))
+        newest = {"channel": "a", "limit": 30, "reverse": True}
+        back = (await reader.ask({"id": 4, "history": newest}))["history"]["publications"]
+        assert [each["offset"] for each in back] == list(range(40, 40 - len(back), -1))
+        assert 0 < len(back) < 20
+
+
+async def test_a_publication_that_fails_keeps_nobody_waiting(redis_url: str) -> None:
+    """Whoever published hears of it, others go on."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server:
+        shard = server.realtime.backend.streams._shards.of("a")
+        await server.redis.set(shard.key("position", "a"), "no hash")
+        with pytest.raises(ResponseError):
+            await server.realtime.publish("a", b"1")
+        await server.redis.delete(shard.key("position", "a"))
+        await server.realtime.publish("a", b"1")
