@@ -34,6 +34,20 @@ def export_realtime(metrics: Metrics, stats: Stats) -> None:
             ("interruptions", stats.interruptions),
         ],
     )
+    metrics.sampled(
+        "counter",
+        "realtime_recoveries",
+        "Subscriptions of clients that came back, and asked for what they had missed.",
+        "result",
+        lambda: [("recovered", stats.recovered), ("not_recovered", stats.not_recovered)],
+    )
+    metrics.sampled(
+        "counter",
+        "realtime_closes",
+        "Connections that the server closed, by code; other codes are what the server API said.",
+        "code",
+        lambda: [(str(code) if code else "other", count) for code, count in sorted(stats.closes.items())],
+    )
 
 
 def export_configuration(metrics: Metrics, current: CurrentConfiguration) -> None:

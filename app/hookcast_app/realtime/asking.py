@@ -156,10 +156,14 @@ class Asking:
             if listening.info is not None:
                 async with context.time_limit():
                     await context.presence.enter(channel, client, listening.info)
-            return await context.listen(channel, self._connection, listening.since)
+            caught = await context.listen(channel, self._connection, listening.since)
         except BaseException:
             context.presence.leave(channel, client)
             raise
+        if listening.since is not None:
+            context.stats.recovered += caught.is_all
+            context.stats.not_recovered += not caught.is_all
+        return caught
 
     def _not_listened(self, effect: Listen, failure: Failure) -> list[Effect]:
         if isinstance(effect, effects.Connect):

@@ -239,6 +239,7 @@ class ClientConnection:
         if not self._is_closed:
             self._is_closed = True
             self._stop_timers()
+            self._context.stats.closed(disconnect.code, protocol.OWN_CODES)
             self._transport.close(disconnect)
 
     def _stop_timers(self) -> None:

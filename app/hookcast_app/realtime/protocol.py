@@ -66,6 +66,26 @@ STALE = Disconnect(3502, "stale")
 NOT_OFFERED = Disconnect(3508, "not available")
 TOO_BIG = Disconnect(1009, "message too big")
 
+OWN_CODES = frozenset(
+    each.code
+    for each in (
+        SHUTDOWN,
+        SERVER_ERROR,
+        EXPIRED,
+        SUBSCRIPTION_EXPIRED,
+        SLOW,
+        INSUFFICIENT_STATE,
+        NO_PONG,
+        TOO_MANY_REQUESTS,
+        INVALID_TOKEN,
+        BAD_REQUEST,
+        STALE,
+        NOT_OFFERED,
+        TOO_BIG,
+    )
+)
+"""Close codes that the server chooses itself."""
+
 SUBSCRIBE_AGAIN = (2500, "insufficient state")
 """Sent with an unsubscribe push: publications may be missing, subscribe again."""
 LAPSED = (2501, "subscription expired")

@@ -1,6 +1,7 @@
 """What the realtime part counts: plain integers that only grow, except those that say how many are there now."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -31,3 +32,13 @@ class Stats:
     """Clients closed because too much was queued for them."""
     interruptions: int = 0
     """Channels whose subscribers were told that publications may be missing."""
+    recovered: int = 0
+    """Subscriptions that were given all that they had missed."""
+    not_recovered: int = 0
+    """Subscriptions that asked for it, and were told that it is not all there."""
+    closes: Counter[int] = field(default_factory=Counter)
+    """Connections that the server closed, by code; those that the server API chooses as one, 0."""
+
+    def closed(self, code: int, known: frozenset[int]) -> None:
+        """Counts a connection that the server closes."""
+        self.closes[code if code in known else 0] += 1

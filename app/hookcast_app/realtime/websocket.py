@@ -11,6 +11,7 @@ from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.handshake import chosen_subprotocol, header, is_allowed_origin
 from hookcast_app.realtime.limits import Waiting
+from hookcast_app.realtime.protocol import OWN_CODES, SLOW
 from hookcast_app.realtime.session import Session
 from hookcast_app.realtime.transport import AsgiTransport, Message, RawTransport, Receive, Send, Transport
 from hookcast_app.realtime.wire import EXTENSION
@@ -93,6 +94,7 @@ class WebSocketEndpoint:
 
     def _slow(self) -> None:
         self._context.stats.slow_closes += 1
+        self._context.stats.closed(SLOW.code, OWN_CODES)
 
 
 async def _refuse(scope: Message, send: Send, problem: Problem) -> None:

@@ -72,6 +72,7 @@ async def test_a_slow_websocket_is_closed_and_slows_nobody(server: Server) -> No
         assert received * len(PUBLICATION) > MAX_QUEUED
         await until(lambda: server.realtime.stats.websocket_connections == 1)
         assert server.realtime.stats.slow_closes == 1
+        assert server.realtime.stats.closes == {3008: 1}
         assert server.subscribers("open:a") == 1
 
 
