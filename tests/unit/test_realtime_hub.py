@@ -1,6 +1,7 @@
 """The hub: who gets what, in how many writes."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -79,6 +80,37 @@ async def test_clients_with_the_same_channels_to_come_share_one_write(hub: Hub) 
     assert both.writes[0] is alike.writes[0]
     assert only_a.writes == [line("a", 1) + line("a", 3)]
     assert only_b.writes == [line("b", 2)]
+
+
+class Laborious(Recorder):
+    """One that takes a while to be written to, and so stands for thousands."""
+
+    def write(self, frames: bytes, /) -> None:
+        super().write(frames)
+        until = time.perf_counter() + 0.005
+        while time.perf_counter() < until:
+            pass
+
+
+async def test_after_a_long_flush_publications_wait_for_one_another(hub: Hub) -> None:
+    """For about as long as that took; what must not wait (an answer goes out behind it) does not."""
+    client = Laborious()
+    hub.subscribe("a", client)
+    publish(hub, "a", 1)
+    await asyncio.sleep(0)
+    publish(hub, "a", 2)
+    await asyncio.sleep(0)
+    publish(hub, "a", 3)
+    await asyncio.sleep(0)
+    assert client.writes == [line("a", 1)]
+
+    async with asyncio.timeout(10):
+        while len(client.writes) < 2:
+            await asyncio.sleep(0.001)
+    assert client.writes[1] == line("a", 2) + line("a", 3)
+    publish(hub, "a", 4)
+    hub.flush()
+    assert client.writes[2:] == [line("a", 4)]
 
 
 async def test_each_tick_begins_anew(hub: Hub) -> None:

@@ -7,6 +7,7 @@ and written once per client. Nothing here awaits, and order within a channel is 
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -17,6 +18,9 @@ from hookcast_app.realtime.stats import Stats
 
 FLUSH_BYTES = 65_536
 """A buffer that grows to this is written before the tick ends: a write stays near what a socket takes at once."""
+
+SHORTEST_REST, LONGEST_REST = 0.001, 0.02
+"""Seconds: a flush that took less is followed by the next one at once, and none has publications wait for longer."""
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +74,8 @@ class Hub:
         self._channels: dict[str, dict[Encoding, _Group]] = {}
         self._dirty: list[_Group] = []
         self._flush_is_due = False
+        self._rest_until = 0.0
+        """Before that, by the loop's time, only what must is flushed."""
 
     def count(self, channel: str) -> int:
         """Subscribers of a channel here."""
@@ -131,13 +137,29 @@ class Hub:
             self.flush()
 
     def _schedule_flush(self) -> None:
-        if not self._flush_is_due:
-            self._flush_is_due = True
-            asyncio.get_running_loop().call_soon(self._tick)
+        if self._flush_is_due:
+            return
+        self._flush_is_due = True
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._rest_until:
+            loop.call_at(self._rest_until, self._tick)
+        else:
+            loop.call_soon(self._tick)
 
     def _tick(self) -> None:
+        """Flushes, and then rests for as long as that took: half of the time is left for others.
+
+        Publications that come meanwhile share the next write. With a thousand subscribers at full load that is the
+        difference between one publication a write and dozens.
+        """
+        loop = asyncio.get_running_loop()
+        began = time.perf_counter()
         self._flush_is_due = False
         self.flush()
+        took = time.perf_counter() - began
+        if took >= SHORTEST_REST:
+            # The loop's time is that of the tick's beginning.
+            self._rest_until = loop.time() + took + min(took, LONGEST_REST)
 
     def flush(self) -> None:
         """Writes all that waits, now."""
