@@ -14,7 +14,12 @@ def export_realtime(metrics: Metrics, stats: Stats) -> None:
         "realtime_connections",
         "Open connections of clients.",
         "transport",
-        lambda: [("websocket", stats.websocket_connections), ("sse", stats.sse_connections)],
+        lambda: [
+            ("websocket", stats.websocket_connections - stats.emulated_connections.total()),
+            ("protocol_sse", stats.emulated_connections["protocol_sse"]),
+            ("http_stream", stats.emulated_connections["http_stream"]),
+            ("sse", stats.sse_connections),
+        ],
     )
     metrics.sampled(
         "counter",
@@ -26,6 +31,7 @@ def export_realtime(metrics: Metrics, stats: Stats) -> None:
             ("refused", stats.refused),
             ("refused_connects", stats.refused_connects),
             ("refused_waiting", stats.refused_waiting),
+            ("refused_posts", stats.refused_posts),
             ("hasty_closes", stats.hasty_closes),
             ("publications", stats.publications),
             ("deliveries", stats.deliveries),

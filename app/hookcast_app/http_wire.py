@@ -14,6 +14,8 @@ from uvicorn.server import ServerState
 
 MAX_HEAD_BYTES = 65_536
 """Request line and headers; chunk framing and trailers count alike. One read of the loop (256 KiB) may be on top."""
+ABORT = "hookcast.abort"
+"""ASGI extension: its `abort` drops the connection at once, with what waits to be sent."""
 HEAD_SECONDS = 10.0
 """From the connection, or the first byte of a later request, to the end of its headers."""
 
@@ -108,6 +110,8 @@ class HttpWire(HttpToolsProtocol):
         self._unparsed = 0
         self.server_state.waiting.pop(self, None)
         if not self._is_offer():
+            # A peer that never reads would keep its connection, and what waits for it, for as long as it likes.
+            self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -39,7 +39,7 @@ from hookcast_app.kept.service import KeptSubscriptions
 from hookcast_app.kept.store import KeptStore
 from hookcast_app.key_server import KeyServer
 from hookcast_app.observability import CorrelationMiddleware, Metrics
-from hookcast_app.realtime import ChannelRules, Realtime, Shards
+from hookcast_app.realtime import HTTP_PATHS, ChannelRules, Realtime, Shards
 from hookcast_app.redis import EmbeddedRedis, Partition, Partitions, Servers, first_contact
 from hookcast_app.server_api import ServerApi, ServerApiEndpoint
 from hookcast_app.server_api.resources import ChannelRoutes
@@ -50,7 +50,7 @@ from hookcast_core.errors import InvalidInput, Reason, Unavailable
 from hookcast_core.sealing import Sealer
 
 WEBSOCKET_PATH = "/connection/websocket"
-_QUIET = ServerApiEndpoint.paths | {events_routes.PATH, "/health/live", "/health/ready"}
+_QUIET = ServerApiEndpoint.paths | {events_routes.PATH, "/emulation", "/health/live", "/health/ready"}
 """Paths of the main port that are asked for all the time."""
 _QUIET_ADMIN = frozenset({"/metrics", "/health/live", "/health/ready", "/internal/deliveries/health"})
 """Paths of the admin port that probes and the operator ask for all the time."""
@@ -112,6 +112,8 @@ class Application:
         path = scope.get("path")
         if scope["type"] in {"websocket", "http"} and path == WEBSOCKET_PATH and self._realtime is not None:
             await self._realtime.websocket(scope, receive, send)
+        elif scope["type"] == "http" and path in HTTP_PATHS and self._realtime is not None:
+            await self._realtime.http(scope, receive, send)
         elif (
             scope["type"] == "http"
             and path == events_routes.PATH

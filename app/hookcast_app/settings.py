@@ -243,14 +243,14 @@ class Settings(BaseSettings):
     channel_namespaces: dict[str, ChannelOptions] = Field(default_factory=dict)
     """Options by namespace, the part of a channel's name before the first `:`; `""` is the default for all."""
     allowed_origins: CommaSeparated = ()
-    """Origins (`https://app.example`, with a port if not the scheme's) that a browser's WebSocket may come from besides
-    the server's own; `*` for any."""
+    """Origins (`https://app.example`, with a port if not the scheme's) that a browser's WebSocket or stream may come
+    from besides the server's own; `*` for any."""
     trusted_proxies: CommaSeparated = ()
     """Networks (CIDRs) of proxies whose `X-Forwarded-For` says who the client is, for the limits by address below.
     Without it the limits count a proxy with all its clients as one address."""
     connects_per_second: int = Field(default=500, ge=0, le=1_000_000)
     """New connections of one address (an IPv6 one: of its /64) that a process takes per second, twice that at once;
-    more are answered 429. 0 is no limit."""
+    more are answered 429. Ten times as many requests to `/emulation` are taken. 0 is no limit."""
     unauthenticated_connections: int = Field(default=1_000, ge=0, le=1_000_000)
     """Connections of one address, counted as above, that may be open without having said who they are (they have 10 s
     for it); more are answered 429. 0 is no limit."""

@@ -1,7 +1,7 @@
-"""Channels and their clients: the Centrifugal protocol over WebSocket, and plain server-sent events.
+"""Channels and their clients: the Centrifugal protocol over WebSocket and HTTP, and plain server-sent events.
 
 A publication comes from Redis, is framed once and reaches every subscriber in one write a loop tick. Whatever is
-decided (protocol, session, channels, handshake, framing) is pure; wire, transport, sse and broker do the I/O.
+decided (protocol, session, channels, handshake, framing) is pure; wire, transport, emulated, sse and broker do the I/O.
 """
 
 from hookcast_app.realtime.backend import Backend
@@ -10,13 +10,14 @@ from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.control import Disconnect, Order, Refresh, Subscribe, Unsubscribe
 from hookcast_app.realtime.positions import Position, Read
 from hookcast_app.realtime.protocol import HistoryRequest, Since, encode_publication
-from hookcast_app.realtime.service import Realtime
+from hookcast_app.realtime.service import HTTP_PATHS, Realtime
 from hookcast_app.realtime.shards import POSITION_SECONDS, Shard, Shards
 from hookcast_app.realtime.stats import Stats
 from hookcast_app.realtime.streams import PUBLICATION_LUA, EpochGone, Outgoing, new_epoch, read_history
 from hookcast_app.realtime.wire import UVICORN_OPTIONS, RawWebSocket
 
 __all__ = [
+    "HTTP_PATHS",
     "POSITION_SECONDS",
     "PUBLICATION_LUA",
     "UVICORN_OPTIONS",

@@ -12,6 +12,9 @@ from hookcast_core.errors import Reason, Refused
 
 Scope = Mapping[str, Any]
 """Of ASGI, for HTTP and WebSocket."""
+POSTS_PER_CONNECT = 10
+"""Requests with commands of streams that an address may send for each connection that it may open: a stream's client
+sends what it does over a WebSocket in a request each, one of them every 25 s at least."""
 
 
 class Door:
@@ -25,6 +28,7 @@ class Door:
         self._limits = AddressLimits(
             connects=settings.connects_per_second, waiting=settings.unauthenticated_connections, clock=clock
         )
+        self._posts = AddressLimits(connects=settings.connects_per_second * POSTS_PER_CONNECT, waiting=0, clock=clock)
 
     def enter(self, scope: Scope) -> Waiting:
         """Counts a connection; its `end` is to be called once it has said who it is, or is gone. Raises Refused."""
@@ -36,6 +40,12 @@ class Door:
             self._stats.refused_waiting += 1
             raise Refused(Reason.TOO_MANY_REQUESTS, "your address has too many connections without an identity")
         return self._limits.enter(address)
+
+    def post(self, scope: Scope) -> None:
+        """Counts a request with commands of a stream, or a part of a large one. Raises Refused."""
+        if self._posts.is_too_fast(self._address(scope)):
+            self._stats.refused_posts += 1
+            raise Refused(Reason.TOO_MANY_REQUESTS, "your address sends commands of streams faster than it may")
 
     def token(self, scope: Scope, subprotocols: Sequence[str] = ()) -> str:
         """The token that a handshake presents, or an empty text."""

@@ -20,6 +20,8 @@ class Encoding(Enum):
     """WebSocket frames, written to the socket as they are."""
     LINES = auto()
     """Lines of the protocol, each with its line break."""
+    LINE_EVENTS = auto()
+    """Server-sent events, each of which is one line of the protocol."""
     EVENTS = auto()
     """Server-sent events whose data is the publication's data."""
     NAMED_EVENTS = auto()
@@ -63,6 +65,10 @@ def _line(channel: str, publication: bytes) -> bytes:
     return publication_push(channel, publication) + b"\n"
 
 
+def _line_event(channel: str, publication: bytes) -> bytes:
+    return b"data: %b\n\n" % publication_push(channel, publication)
+
+
 def _event(_channel: str, publication: bytes) -> bytes:
     return event(bytes(_publications.decode(publication).data))
 
@@ -79,13 +85,15 @@ def _nothing(_push: bytes) -> bytes:
 PUSHES: Mapping[Encoding, Callable[[bytes], bytes]] = {
     Encoding.FRAMES: frame,
     Encoding.LINES: lambda push: push + b"\n",
+    Encoding.LINE_EVENTS: lambda push: b"data: %b\n\n" % push,
     Encoding.EVENTS: _nothing,
     Encoding.NAMED_EVENTS: _nothing,
 }
-"""What becomes of a push of the protocol that is no publication; streams of events have none."""
+"""What becomes of a push of the protocol that is no publication, or of a reply; plain streams of events have none."""
 ENCODERS: Mapping[Encoding, Callable[[str, bytes], bytes]] = {
     Encoding.FRAMES: _frame,
     Encoding.LINES: _line,
+    Encoding.LINE_EVENTS: _line_event,
     Encoding.EVENTS: _event,
     Encoding.NAMED_EVENTS: _named_event,
 }

@@ -10,13 +10,17 @@ from importlib.metadata import version
 from fastapi import APIRouter
 
 from hookcast_app.auth import TokenVerifier
+from hookcast_app.realtime.acceptance import Acceptance
 from hookcast_app.realtime.backend import Backend
 from hookcast_app.realtime.broker import Broker
 from hookcast_app.realtime.census import Census
 from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.clients import Clients
 from hookcast_app.realtime.context import Context, Timing
+from hookcast_app.realtime.cors import Origins
 from hookcast_app.realtime.door import Door
+from hookcast_app.realtime.emulation import PATH as EMULATION_PATH
+from hookcast_app.realtime.emulation import EmulationEndpoint
 from hookcast_app.realtime.hub import Hub
 from hookcast_app.realtime.nodes import Nodes
 from hookcast_app.realtime.presence import Presence
@@ -24,12 +28,15 @@ from hookcast_app.realtime.protocol import encode_publication
 from hookcast_app.realtime.routes import sse_router
 from hookcast_app.realtime.shards import Shards
 from hookcast_app.realtime.stats import Stats
+from hookcast_app.realtime.streaming import HTTP_STREAM, SSE, StreamingEndpoint
 from hookcast_app.realtime.streams import Streams
 from hookcast_app.realtime.transport import Message, Receive, Send
 from hookcast_app.realtime.websocket import WebSocketEndpoint
 from hookcast_app.rpc import Methods
 from hookcast_app.settings import Settings
 
+HTTP_PATHS = frozenset({SSE.path, HTTP_STREAM.path, EMULATION_PATH})
+"""What `Realtime.http` answers."""
 DRAIN_STEP = 0.05
 """Seconds between two groups of clients that are disconnected while draining."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
@@ -85,7 +92,14 @@ class Realtime:
         census = Census(hub, self._clients, self._nodes, version=version("hookcast"))
         self.backend = Backend(rules, streams, self._presence, self._nodes, census)
         door = Door(settings, self.stats)
-        self._endpoint = WebSocketEndpoint(context, door, settings, version=f"hookcast {version('hookcast')}")
+        acceptance = Acceptance(context, settings, version=f"hookcast {version('hookcast')}")
+        origins = Origins(settings)
+        self._endpoint = WebSocketEndpoint(context, door, acceptance, settings)
+        self._http = {
+            kind.path: StreamingEndpoint(kind, context, door, acceptance, origins, node=self._nodes.uid).application()
+            for kind in (SSE, HTTP_STREAM)
+        }
+        self._http[EMULATION_PATH] = EmulationEndpoint(context, door, self._nodes, origins).application()
         self._router = sse_router(context, door, settings)
 
     @property
@@ -132,6 +146,10 @@ class Realtime:
     async def websocket(self, scope: Message, receive: Receive, send: Send) -> None:
         """The ASGI application for `/connection/websocket`."""
         await self._endpoint(scope, receive, send)
+
+    async def http(self, scope: Message, receive: Receive, send: Send) -> None:
+        """The ASGI application for the `HTTP_PATHS`: the protocol without WebSockets."""
+        await self._http[scope["path"]](scope, receive, send)
 
     def router(self) -> APIRouter:
         """`GET /sse/{channel}` and `GET /sse`."""

@@ -9,17 +9,21 @@ class Stats:
     """Counts since the start of the process."""
 
     websocket_connections: int = 0
-    """Open now."""
+    """Clients of the protocol, open now; those of `emulated_connections` are among them."""
+    emulated_connections: Counter[str] = field(default_factory=Counter)
+    """Clients of the protocol over HTTP, open now: `protocol_sse` and `http_stream`."""
     sse_connections: int = 0
-    """Open now."""
+    """Plain event streams, open now."""
     connects: int = 0
-    """WebSockets whose connect command succeeded, and event streams."""
+    """Clients whose connect command succeeded, and plain event streams."""
     refused: int = 0
     """Tokens that were not accepted, and foreign origins."""
     refused_connects: int = 0
     """Handshakes beyond an address's connects per second."""
     refused_waiting: int = 0
     """Handshakes of an address with too many connections that have not said who they are."""
+    refused_posts: int = 0
+    """Commands of streams beyond an address's requests per second."""
     hasty_closes: int = 0
     """Clients closed because they sent more messages per second than they may."""
     publications: int = 0

@@ -1,18 +1,14 @@
 """The ASGI application behind `/connection/websocket`; it needs no routing and no framework."""
 
-import uuid
-
 import structlog
 
 from hookcast_app.observability import ROUTE_KEY
 from hookcast_app.problems import Problem, problem_for, problem_response
-from hookcast_app.realtime.connection import ClientConnection
+from hookcast_app.realtime.acceptance import Acceptance
 from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.handshake import chosen_subprotocol, header, is_allowed_origin
-from hookcast_app.realtime.limits import Waiting
 from hookcast_app.realtime.protocol import OWN_CODES, SLOW
-from hookcast_app.realtime.session import Session
 from hookcast_app.realtime.transport import AsgiTransport, Message, RawTransport, Receive, Send, Transport
 from hookcast_app.realtime.wire import EXTENSION
 from hookcast_app.settings import Settings
@@ -30,11 +26,11 @@ _log = structlog.get_logger("hookcast.realtime")
 class WebSocketEndpoint:
     """Accepts or refuses the handshake, then serves the client until it goes."""
 
-    def __init__(self, context: Context, door: Door, settings: Settings, *, version: str) -> None:
+    def __init__(self, context: Context, door: Door, acceptance: Acceptance, settings: Settings) -> None:
         self._context = context
         self._door = door
+        self._acceptance = acceptance
         self._settings = settings
-        self._version = version
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3, for `websocket` scopes; an `http` one is told to upgrade."""
@@ -51,7 +47,9 @@ class WebSocketEndpoint:
             return
         try:
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
-            await self._connection(scope, self._transport(scope, receive, send), waiting).run()
+            presented = self._door.token(scope, scope["subprotocols"])
+            transport = self._transport(scope, receive, send)
+            await self._acceptance.connection(presented, transport, waiting).run()
         finally:
             waiting.end()
 
@@ -64,27 +62,6 @@ class WebSocketEndpoint:
             self._context.stats.refused += 1
             raise Refused(Reason.FORBIDDEN, "its origin is not allowed")
         return chosen_subprotocol(scope["subprotocols"])
-
-    def _connection(self, scope: Message, transport: Transport, waiting: Waiting) -> ClientConnection:
-        return ClientConnection(
-            self._session(self._door.token(scope, scope["subprotocols"])),
-            transport,
-            self._context,
-            messages_per_second=self._settings.messages_per_second,
-            on_connected=waiting.end,
-        )
-
-    def _session(self, presented: str) -> Session:
-        return Session(
-            str(uuid.uuid4()),
-            rules=self._context.rules,
-            anonymous=self._settings.realtime_anonymous,
-            version=self._version,
-            ping=max(1, round(self._context.timing.ping)),
-            presented=presented,
-            clock=self._context.clock,
-            methods=self._context.methods,
-        )
 
     def _transport(self, scope: Message, receive: Receive, send: Send) -> Transport:
         offer = (scope.get("extensions") or {}).get(EXTENSION)

@@ -18,8 +18,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 
 from hookcast_app.auth import ApiKeys
+from hookcast_app.http_wire import HttpServerState, HttpWire
 from hookcast_app.problems import problem_for, problem_response
-from hookcast_app.realtime import UVICORN_OPTIONS, ChannelRules, Realtime, Shards
+from hookcast_app.realtime import HTTP_PATHS, UVICORN_OPTIONS, ChannelRules, Realtime, Shards
 from hookcast_app.realtime.context import Timing
 from hookcast_app.rpc import Methods
 from hookcast_app.server_api import ServerApi, ServerApiEndpoint
@@ -59,10 +60,23 @@ class Server:
     redis: Redis
     port: int
     query: str = ""
+    process: uvicorn.Server | None = None
 
     @property
     def ws_url(self) -> str:
         return f"ws://127.0.0.1:{self.port}/connection/websocket{self.query}"
+
+    @property
+    def open_connections(self) -> int:
+        """TCP connections that are open."""
+        assert self.process is not None
+        return len(self.process.server_state.connections)
+
+    @property
+    def answered(self) -> int:
+        """HTTP requests that were answered to the end."""
+        assert self.process is not None
+        return self.process.server_state.total_requests
 
     def subscribers(self, channel: str) -> int:
         return self.realtime._endpoint._context.hub.count(channel)
@@ -104,13 +118,21 @@ async def serving(
     running = asyncio.create_task(realtime.run())
     options = UVICORN_OPTIONS if raw else {**UVICORN_OPTIONS, "ws": "websockets-sansio", "ws_max_size": 2**24}
     # The rest as hookcast_app.server has it.
-    options = {**options, "log_config": None, "lifespan": "off", "access_log": False, "proxy_headers": False}
+    options = {
+        **options,
+        "http": HttpWire,
+        "log_config": None,
+        "lifespan": "off",
+        "access_log": False,
+        "proxy_headers": False,
+    }
     server = uvicorn.Server(uvicorn.Config(application(realtime, chosen), **options))
+    server.server_state = HttpServerState()
     listener = socket.create_server(("127.0.0.1", 0))
     serve = asyncio.create_task(server._serve([listener]))
     try:
         await until(lambda: server.started)
-        yield Server(realtime, redis, listener.getsockname()[1])
+        yield Server(realtime, redis, listener.getsockname()[1], process=server)
     finally:
         await realtime.drain(0)
         for accepting in server.servers:
@@ -144,6 +166,8 @@ def application(realtime: Realtime, chosen: Settings | None = None) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/connection/websocket":
             await realtime.websocket(scope, receive, send)
+        elif scope["path"] in HTTP_PATHS:
+            await realtime.http(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] in server_api.paths:
             await server_api(scope, receive, send)
         else:
