@@ -32,22 +32,18 @@ class RequestBody:
         """
         if announced.isdecimal() and int(announced) > limit:
             raise too_large(int(announced), limit, self._what)
-        body = bytearray(await self._next())
-        if not self.is_complete:
-            try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    await self._read_on(body, limit)
-            except TimeoutError as error:
-                raise InvalidInput(
-                    Reason.REQUEST_TIMEOUT, None, f"the body did not arrive within {BODY_SECONDS:.0f} s"
-                ) from error
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while not self.is_complete and len(body) <= limit:
+                    body += await self._next()
+        except TimeoutError as error:
+            raise InvalidInput(
+                Reason.REQUEST_TIMEOUT, None, f"the body did not arrive within {BODY_SECONDS:.0f} s"
+            ) from error
         if len(body) > limit:
             raise too_large(None, limit, self._what)
         return bytes(body)
-
-    async def _read_on(self, body: bytearray, limit: int) -> None:
-        while not self.is_complete and len(body) <= limit:
-            body += await self._next()
 
     async def refuse(self, response: Response, send: Send) -> None:
         """Answers; what was not read of the body is not, but for a little, so that the client sees the answer.

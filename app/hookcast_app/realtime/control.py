@@ -93,5 +93,5 @@ def decode(data: bytes) -> Message | None:
     """A message, or None for what this version does not know."""
     try:
         return _messages.decode(data)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
