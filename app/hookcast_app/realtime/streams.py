@@ -16,8 +16,9 @@ ONCE_SECONDS = 300
 """For how long a publication's idempotency key is known."""
 AT_ONCE = 100
 """Publications in one script call."""
-HISTORY_BYTES = 1_048_576
-"""Of publications that are read at once. Whoever missed more than may be queued for it does not get it in one piece."""
+HISTORY_BYTES = 4_194_304
+"""Of publications that are read at once: well above what a client is queued before it is closed as a slow one, so that
+it can recover; and not so much that many who come back at the same time exhaust the server's memory."""
 
 PUBLICATION_LUA = files("hookcast_app.realtime").joinpath("publication.lua").read_bytes()
 """What goes before every script that publishes on channels."""

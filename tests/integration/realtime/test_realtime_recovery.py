@@ -102,26 +102,26 @@ async def test_history_and_presence(redis_url: str) -> None:
 async def test_what_is_read_of_a_history_is_bounded(redis_url: str) -> None:
     """Whoever missed more than a client may be queued is told so; the history is read on in parts, either way."""
     long = {"": {"subscribe": "anyone", "history_size": 100, "recover": True}}
-    async with serving(redis_url, channel_namespaces=long) as server, client(server) as reader:
+    async with serving(redis_url, channel_namespaces=long) as server, client(server, max_size=None) as reader:
         text = "x" * 60_000
-        for number in range(40):
+        for number in range(100):
             await server.realtime.publish("a", json.dumps([number, text]).encode())
         first = await subscribed(reader, 2, recover=True, epoch="", offset=0)
         assert "recovered" not in first
         assert "publications" not in first
-        assert first["offset"] == 40
+        assert first["offset"] == 100
 
         seen: list[int] = []
-        while len(seen) < 40:
+        while len(seen) < 100:
             ask = {"channel": "a", "limit": -1, "since": {"offset": len(seen), "epoch": first["epoch"]}}
             part = (await reader.ask({"id": 3, "history": ask}))["history"]["publications"]
-            assert 0 < len(part) < 20
+            assert 0 < len(part) < 80
             seen += [each["data"][0] for each in part]
-        assert seen == list(range(40))
-        newest = {"channel": "a", "limit": 30, "reverse": True}
+        assert seen == list(range(100))
+        newest = {"channel": "a", "limit": 90, "reverse": True}
         back = (await reader.ask({"id": 4, "history": newest}))["history"]["publications"]
-        assert [each["offset"] for each in back] == list(range(40, 40 - len(back), -1))
-        assert 0 < len(back) < 20
+        assert [each["offset"] for each in back] == list(range(100, 100 - len(back), -1))
+        assert 0 < len(back) < 80
 
 
 async def test_a_publication_that_fails_keeps_nobody_waiting(redis_url: str) -> None:
