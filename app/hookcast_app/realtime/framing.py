@@ -23,13 +23,15 @@ class Encoding(Enum):
     LINE_EVENTS = auto()
     """Server-sent events, each of which is one line of the protocol."""
     EVENTS = auto()
-    """Server-sent events whose data is the publication's data."""
+    """Server-sent events whose data is the publication's data; their id is `<epoch>:<offset>` where there is one."""
     NAMED_EVENTS = auto()
-    """Server-sent events whose data is `{"channel": …, "data": …}`."""
+    """Server-sent events whose data is `{"channel": …, "data": …}`; their id is `<channel> <epoch>:<offset>`, which is
+    still to be made one of all channels."""
 
 
 class _Publication(msgspec.Struct):
     data: msgspec.Raw
+    offset: int = 0
 
 
 _publications = msgspec.json.Decoder(_Publication)
@@ -45,37 +47,40 @@ def frame(payload: bytes) -> bytes:
     return bytes((_TEXT, 127)) + size.to_bytes(8) + payload
 
 
-def event(data: bytes, name: str | None = None) -> bytes:
-    """One server-sent event (HTML, 9.2.6); a line break in `data` starts another `data:` line."""
-    head = b"" if name is None else b"event: %b\n" % name.encode()
+def event(data: bytes, name: str | None = None, number: str = "") -> bytes:
+    """One server-sent event (HTML, 9.2.6) with the id `number`; a line break in `data` starts another `data:` line."""
+    head = b"id: %b\n" % number.encode() if number else b""
+    head += b"" if name is None else b"event: %b\n" % name.encode()
     lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return head + b"".join(b"data: %b\n" % line for line in lines) + b"\n"
 
 
-def reset_event(channel: str) -> bytes:
-    """Tells an EventSource that publications of a channel may be missing."""
-    return event(json.dumps({"channel": channel}).encode(), "reset")
+def reset_event(channel: str, number: str = "") -> bytes:
+    """Tells an EventSource that publications of a channel may be missing; what comes counts from `number`."""
+    return event(json.dumps({"channel": channel}).encode(), "reset", number)
 
 
-def _frame(channel: str, publication: bytes) -> bytes:
+def _frame(channel: str, publication: bytes, _epoch: str) -> bytes:
     return frame(publication_push(channel, publication))
 
 
-def _line(channel: str, publication: bytes) -> bytes:
+def _line(channel: str, publication: bytes, _epoch: str) -> bytes:
     return publication_push(channel, publication) + b"\n"
 
 
-def _line_event(channel: str, publication: bytes) -> bytes:
+def _line_event(channel: str, publication: bytes, _epoch: str) -> bytes:
     return b"data: %b\n\n" % publication_push(channel, publication)
 
 
-def _event(_channel: str, publication: bytes) -> bytes:
-    return event(bytes(_publications.decode(publication).data))
+def _event(_channel: str, publication: bytes, epoch: str) -> bytes:
+    found = _publications.decode(publication)
+    return event(bytes(found.data), number=f"{epoch}:{found.offset}" if epoch else "")
 
 
-def _named_event(channel: str, publication: bytes) -> bytes:
-    data = bytes(_publications.decode(publication).data)
-    return event(b'{"channel":"%b","data":%b}' % (channel.encode("ascii"), data))
+def _named_event(channel: str, publication: bytes, epoch: str) -> bytes:
+    found = _publications.decode(publication)
+    data = b'{"channel":"%b","data":%b}' % (channel.encode("ascii"), bytes(found.data))
+    return event(data, number=f"{channel} {epoch}:{found.offset}" if epoch else "")
 
 
 def _nothing(_push: bytes) -> bytes:
@@ -90,12 +95,14 @@ PUSHES: Mapping[Encoding, Callable[[bytes], bytes]] = {
     Encoding.NAMED_EVENTS: _nothing,
 }
 """What becomes of a push of the protocol that is no publication, or of a reply; plain streams of events have none."""
-ENCODERS: Mapping[Encoding, Callable[[str, bytes], bytes]] = {
+Encoder = Callable[[str, bytes, str], bytes]
+"""Takes a channel, an encoded publication, and the epoch of its offset: empty if it has none."""
+ENCODERS: Mapping[Encoding, Encoder] = {
     Encoding.FRAMES: _frame,
     Encoding.LINES: _line,
     Encoding.LINE_EVENTS: _line_event,
     Encoding.EVENTS: _event,
     Encoding.NAMED_EVENTS: _named_event,
 }
-"""(channel, encoded publication) -> bytes. Only events look into a publication; they raise msgspec.MsgspecError for
-one that is not what `encode_publication` gives."""
+"""Only frames and lines of the protocol do not look into a publication; the others raise msgspec.MsgspecError for one
+that is not what `encode_publication` gives."""

@@ -110,12 +110,15 @@ class Hub:
             del self._channels[channel]
         return True
 
-    def publish(self, channel: str, publication: bytes) -> None:
-        """Gives an encoded publication to every subscriber of `channel`, at the end of this tick."""
+    def publish(self, channel: str, publication: bytes, epoch: str = "") -> None:
+        """Gives an encoded publication to every subscriber of `channel`, at the end of this tick.
+
+        `epoch` is that of its offset, if it has one.
+        """
         self._stats.publications += 1
         for group in self._channels.get(channel, {}).values():
             try:
-                self._append(group, group.encode(channel, publication))
+                self._append(group, group.encode(channel, publication, epoch))
             except msgspec.MsgspecError:
                 # Only what did not come from `encode_publication` gets here; whoever sent it can write to our Redis.
                 _log.warning("a publication on %s is no JSON object with data: not sent as an event", channel)
