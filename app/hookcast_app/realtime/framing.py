@@ -28,6 +28,9 @@ class Encoding(Enum):
     """Server-sent events whose data is `{"channel": …, "data": …}`; their id is `<channel> <epoch>:<offset>`, which is
     still to be made one of all channels."""
 
+    PUBLICATIONS = auto()
+    """Encoded publications as they are, each with a line break."""
+
 
 class _Publication(msgspec.Struct):
     data: msgspec.Raw
@@ -93,6 +96,7 @@ PUSHES: Mapping[Encoding, Callable[[bytes], bytes]] = {
     Encoding.LINE_EVENTS: lambda push: b"data: %b\n\n" % push,
     Encoding.EVENTS: _nothing,
     Encoding.NAMED_EVENTS: _nothing,
+    Encoding.PUBLICATIONS: _nothing,
 }
 """What becomes of a push of the protocol that is no publication, or of a reply; plain streams of events have none."""
 Encoder = Callable[[str, bytes, str], bytes]
@@ -103,6 +107,6 @@ ENCODERS: Mapping[Encoding, Encoder] = {
     Encoding.LINE_EVENTS: _line_event,
     Encoding.EVENTS: _event,
     Encoding.NAMED_EVENTS: _named_event,
+    Encoding.PUBLICATIONS: lambda _channel, publication, _epoch: publication + b"\n",
 }
-"""Only frames and lines of the protocol do not look into a publication; the others raise msgspec.MsgspecError for one
-that is not what `encode_publication` gives."""
+"""Events look into a publication: they raise msgspec.MsgspecError for what `encode_publication` does not give."""

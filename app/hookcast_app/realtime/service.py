@@ -22,6 +22,7 @@ from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.emulation import PATH as EMULATION_PATH
 from hookcast_app.realtime.emulation import EmulationEndpoint
 from hookcast_app.realtime.hub import Hub
+from hookcast_app.realtime.message_routes import MessageRoutes
 from hookcast_app.realtime.nodes import Nodes
 from hookcast_app.realtime.presence import Presence
 from hookcast_app.realtime.protocol import encode_publication
@@ -101,6 +102,7 @@ class Realtime:
         }
         self._http[EMULATION_PATH] = EmulationEndpoint(context, door, self._nodes, origins).application()
         self._router = sse_router(context, door, settings)
+        self._router.include_router(MessageRoutes(context, door, settings).router())
 
     @property
     def is_ready(self) -> bool:
@@ -152,7 +154,7 @@ class Realtime:
         await self._http[scope["path"]](scope, receive, send)
 
     def router(self) -> APIRouter:
-        """`GET /sse/{channel}` and `GET /sse`."""
+        """`GET /sse/{channel}`, `GET /sse` and `GET /api/v1/channels/{channel}/messages`."""
         return self._router
 
     def _pause(self, failures: int) -> float:

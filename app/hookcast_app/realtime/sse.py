@@ -97,7 +97,7 @@ class EventStream:
             # Any status but 200 would keep an EventSource away for good; a stream that ends brings it back.
             self.disconnect()
         self._sender = asyncio.create_task(self._send_all(send, headers), name="sse-send")
-        receiver = asyncio.create_task(_gone(receive), name="sse-receive")
+        receiver = asyncio.create_task(gone(receive), name="sse-receive")
         try:
             await asyncio.wait({self._sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -158,6 +158,7 @@ async def _send_more(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def _gone(receive: Receive) -> None:
+async def gone(receive: Receive) -> None:
+    """Returns when the client of a request without a body has gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
