@@ -1,15 +1,19 @@
 """A publication as the bytes that a transport writes. Pure."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from enum import Enum, auto
 
 import msgspec
 
+from hookcast_app.realtime import plain_protocol
 from hookcast_app.realtime.protocol import publication_push
 
-_TEXT = 0x81
-"""First byte of an unfragmented text frame (RFC 6455, 5.2)."""
+_TEXT, _BINARY = 0x81, 0x82
+"""First byte of an unfragmented frame (RFC 6455, 5.2)."""
+PING_FRAME = b"\x89\x00"
+"""A ping without content (RFC 6455, 5.5.2), which every WebSocket client answers by itself."""
 _SHORT, _MEDIUM = 126, 65_536
 
 
@@ -30,6 +34,8 @@ class Encoding(Enum):
 
     PUBLICATIONS = auto()
     """Encoded publications as they are, each with a line break."""
+    TYPED_FRAMES = auto()
+    """WebSocket frames of messages for clients without a library."""
 
 
 class _Publication(msgspec.Struct):
@@ -40,14 +46,33 @@ class _Publication(msgspec.Struct):
 _publications = msgspec.json.Decoder(_Publication)
 
 
-def frame(payload: bytes) -> bytes:
-    """A text message as an unmasked WebSocket frame (RFC 6455, 5.2)."""
+UNREADABLE = (msgspec.MsgspecError, RecursionError)
+"""What encoders raise: it is no JSON object with data, or its data is nested too deep for where it is read."""
+
+
+def frame(payload: bytes, first: int = _TEXT) -> bytes:
+    """A text message as an unmasked WebSocket frame (RFC 6455, 5.2); `first` is its first byte."""
     size = len(payload)
     if size < _SHORT:
-        return bytes((_TEXT, size)) + payload
+        return bytes((first, size)) + payload
     if size < _MEDIUM:
-        return bytes((_TEXT, 126)) + size.to_bytes(2) + payload
-    return bytes((_TEXT, 127)) + size.to_bytes(8) + payload
+        return bytes((first, 126)) + size.to_bytes(2) + payload
+    return bytes((first, 127)) + size.to_bytes(8) + payload
+
+
+def messages_of(frames: bytes) -> Iterator[str | bytes]:
+    """The messages in frames that `frame` has made, for a server that frames them itself."""
+    at = 0
+    while at < len(frames):
+        first, size = frames[at], frames[at + 1]
+        at += 2
+        if size >= _SHORT:
+            width = 2 if size == _SHORT else 8
+            size = int.from_bytes(frames[at : at + width])
+            at += width
+        payload = frames[at : at + size]
+        yield payload if first == _BINARY else payload.decode()
+        at += size
 
 
 def event(data: bytes, name: str | None = None, number: str = "") -> bytes:
@@ -86,6 +111,24 @@ def _named_event(channel: str, publication: bytes, epoch: str) -> bytes:
     return event(data, number=f"{channel} {epoch}:{found.offset}" if epoch else "")
 
 
+def _typed_frame(channel: str, publication: bytes, _epoch: str) -> bytes:
+    content = plain_protocol.message(channel, publication)
+    return frame(content.encode()) if isinstance(content, str) else frame(content, _BINARY)
+
+
+def _typed_coming(push: bytes) -> bytes:
+    told = plain_protocol.coming(push)
+    return frame(told) if told else b""
+
+
+def encoded(encoding: Encoding, channel: str, publications: Iterable[bytes], epoch: str) -> Iterator[bytes]:
+    """Publications of a history as a connection wants them, without those that cannot be read."""
+    encode = ENCODERS[encoding]
+    for each in publications:
+        with suppress(*UNREADABLE):
+            yield encode(channel, each, epoch)
+
+
 def _nothing(_push: bytes) -> bytes:
     return b""
 
@@ -97,6 +140,7 @@ PUSHES: Mapping[Encoding, Callable[[bytes], bytes]] = {
     Encoding.EVENTS: _nothing,
     Encoding.NAMED_EVENTS: _nothing,
     Encoding.PUBLICATIONS: _nothing,
+    Encoding.TYPED_FRAMES: _typed_coming,
 }
 """What becomes of a push of the protocol that is no publication, or of a reply; plain streams of events have none."""
 Encoder = Callable[[str, bytes, str], bytes]
@@ -108,5 +152,6 @@ ENCODERS: Mapping[Encoding, Encoder] = {
     Encoding.EVENTS: _event,
     Encoding.NAMED_EVENTS: _named_event,
     Encoding.PUBLICATIONS: lambda _channel, publication, _epoch: publication + b"\n",
+    Encoding.TYPED_FRAMES: _typed_frame,
 }
-"""Events look into a publication: they raise msgspec.MsgspecError for what `encode_publication` does not give."""
+"""Events and typed frames look into a publication: they raise one of UNREADABLE for one that cannot be read."""

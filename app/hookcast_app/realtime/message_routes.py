@@ -86,15 +86,15 @@ class MessageRoutes:
         that messages after the given position are no longer known; there are none in that answer, and its position is
         the newest. Takes a client's connection token, or an API key with the scope `read`.
         """
-        admitted = await self._readers.admit(request, [channel], subscription_token, takes_keys=True)
+        expires_at = await self._readers.admit(request, [channel], subscription_token, takes_keys=True)
         if not self._context.streams.has_history(channel):
             detail = (
                 "it has no history to go on from; set history_size for its namespace in HOOKCAST_CHANNEL_NAMESPACES"
             )
             raise InvalidInput(Reason.INVALID_REQUEST, "channel", detail)
         seconds = float(wait)
-        if admitted.expires_at is not None:
-            seconds = min(seconds, max(0.0, admitted.expires_at - self._context.clock()))
+        if expires_at is not None:
+            seconds = min(seconds, max(0.0, expires_at - self._context.clock()))
         poll = Poll(channel, _position(after), self._context, limit=limit, wait=seconds)
         return _Answer(poll, {"Cache-Control": "no-store", **cross_origin(request.scope, self._settings)})
 

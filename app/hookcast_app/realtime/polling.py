@@ -9,7 +9,7 @@ from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.event_ids import shown
 from hookcast_app.realtime.following import follow
 from hookcast_app.realtime.framing import Encoding
-from hookcast_app.realtime.positions import Position
+from hookcast_app.realtime.positions import Position, offset_of
 
 MAX_ANSWER = 1_048_576
 """Bytes of messages in one answer; one that is larger comes alone."""
@@ -21,13 +21,6 @@ class Messages(msgspec.Struct, frozen=True):
     messages: list[msgspec.Raw]
     position: str
     recovered: bool = True
-
-
-class _Numbered(msgspec.Struct):
-    offset: int = 0
-
-
-_numbered = msgspec.json.Decoder(_Numbered)
 
 
 class Poll:
@@ -123,7 +116,7 @@ class Poll:
                 break
             messages.append(msgspec.Raw(each))
             # What was published past the history has no number.
-            offset = _numbered.decode(each).offset or offset
+            offset = offset_of(each) or offset
         return Messages(messages, shown(Position(offset, since.epoch)))
 
 

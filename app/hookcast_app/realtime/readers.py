@@ -1,14 +1,14 @@
 """Who may read channels by plain HTTP, and from which pages: for event streams and long polls."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastapi import Request
 
 from hookcast_app.auth import ANONYMOUS, ApiKeys, Caller, Grant, Identity, TokenExpired, TokenInvalid
 from hookcast_app.realtime.context import Context
+from hookcast_app.realtime.cors import Origins
 from hookcast_app.realtime.door import Door
-from hookcast_app.realtime.handshake import header, is_listed_origin, is_named_origin
 from hookcast_app.realtime.session import MAX_SUBSCRIPTIONS
 from hookcast_app.settings import Settings
 from hookcast_core.channels import is_channel_name
@@ -16,13 +16,6 @@ from hookcast_core.errors import InvalidInput, Reason, Refused
 
 _SCOPE = "read"
 """What an API key needs to read every channel."""
-
-
-class Admitted(NamedTuple):
-    """Who reads, until when (epoch seconds; None is for good)."""
-
-    user: str
-    expires_at: float | None
 
 
 class Readers:
@@ -36,8 +29,10 @@ class Readers:
 
     async def admit(
         self, request: Request, channels: Sequence[str], subscription_token: str = "", *, takes_keys: bool = False
-    ) -> Admitted:
-        """Lets a client read these channels; `subscription_token` is for the one, `takes_keys`: it may be a service.
+    ) -> float | None:
+        """Lets a client read these channels, until the time returned (epoch seconds; None is for good).
+
+        `subscription_token` is for the one channel, `takes_keys`: it may be a service.
 
         Raises InvalidInput, Refused, Unavailable.
         """
@@ -45,14 +40,15 @@ class Readers:
         try:
             _check_names(channels)
             if takes_keys and (caller := self._caller(request)):
-                return self._admitted_service(caller, channels)
+                self._check_service(caller, channels)
+                return None
             identity = await self._identity(request)
             grant = await self._grant(subscription_token, channels[0], identity) if subscription_token else None
         finally:
             waiting.end()
         self._check(channels, identity, grant)
         ends = [each.expires_at for each in (identity, grant) if each is not None and each.expires_at is not None]
-        return Admitted(identity.user, min(ends, default=None))
+        return min(ends, default=None)
 
     def _caller(self, request: Request) -> Caller | None:
         """The service that asks. Raises Refused for an unknown key; what may be a token is left to be tried as one."""
@@ -63,11 +59,10 @@ class Readers:
                 raise
             return None
 
-    def _admitted_service(self, caller: Caller, channels: Sequence[str]) -> Admitted:
+    def _check_service(self, caller: Caller, channels: Sequence[str]) -> None:
         if not caller.may(_SCOPE):
             raise Refused(Reason.FORBIDDEN, f"the API key {caller.name!r} lacks the scope {_SCOPE}")
         self._check_room(channels)
-        return Admitted("", None)
 
     async def _identity(self, request: Request) -> Identity:
         scheme, _, credentials = (request.headers.get("authorization") or "").partition(" ")
@@ -113,11 +108,6 @@ def _check_names(channels: Sequence[str]) -> None:
 
 
 def cross_origin(scope: Mapping[str, Any], settings: Settings) -> dict[str, str]:
-    """Headers of CORS for the origins that the settings allow; with cookies for those that they name (Fetch, 3.3)."""
-    origin = header(scope["headers"], b"origin")
-    if origin is None or not is_listed_origin(origin, settings.allowed_origins):
-        return {}
-    headers = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
-    if settings.jwt_cookie and is_named_origin(origin, settings.allowed_origins):
-        headers["Access-Control-Allow-Credentials"] = "true"
-    return headers
+    """Headers that let pages of the origins that the settings allow read the answer."""
+    told = Origins(settings).answer_headers(scope["headers"])
+    return {name.decode(): value.decode("latin-1") for name, value in told}

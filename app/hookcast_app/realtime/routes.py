@@ -57,10 +57,10 @@ def sse_router(context: Context, door: Door, settings: Settings) -> APIRouter:
         request: Request, channels: list[str], encoding: Encoding, last_id: str, subscription_token: str = ""
     ) -> Response:
         channels = list(dict.fromkeys(channels))
-        admitted = await readers.admit(request, channels, subscription_token)
+        expires_at = await readers.admit(request, channels, subscription_token)
         kept = [channel for channel in channels if context.streams.has_history(channel)]
         since = read_id(last_id, kept) if last_id else {}
-        events = EventStream(channels, encoding, context, since=since, expires_at=admitted.expires_at)
+        events = EventStream(channels, encoding, context, since=since, expires_at=expires_at)
         return _Stream(events, {**_HEADERS, **cross_origin(request.scope, settings)})
 
     @router.get("/sse/{channel}", response_class=Response, responses=_STREAM)

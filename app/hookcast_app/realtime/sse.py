@@ -10,7 +10,7 @@ from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.event_ids import EventIds, shown
 from hookcast_app.realtime.expiry import Expiry
 from hookcast_app.realtime.following import follow
-from hookcast_app.realtime.framing import ENCODERS, Encoding, reset_event
+from hookcast_app.realtime.framing import Encoding, encoded, reset_event
 from hookcast_app.realtime.outbox import Outbox
 from hookcast_app.realtime.positions import Caught, Position
 from hookcast_app.realtime.transport import Receive, Send
@@ -84,7 +84,7 @@ class EventStream:
             self._context.stats.not_recovered += not caught.is_all
             if not caught.is_all:
                 self._missed.append(self._reset(channel, position))
-        self._missed += [ENCODERS[self.encoding](channel, each, position.epoch) for each in caught.missed]
+        self._missed += encoded(self.encoding, channel, caught.missed, position.epoch)
 
     def _reset(self, channel: str, position: Position) -> bytes:
         if not position.epoch:
