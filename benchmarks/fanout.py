@@ -173,7 +173,7 @@ async def load(case: Case, server: Running, redis_url: str, seconds: float) -> d
     each_bytes = (server.resident_bytes() - idle_bytes) / SUBSCRIBERS
     redis = Redis.from_url(redis_url)
     publish = by_redis(redis, Servers(redis_url)) if case.way == "redis" else await by_http(server.port)
-    encoded = ENCODERS[Encoding.FRAMES](CHANNEL, encode_publication(DATA))
+    encoded = ENCODERS[Encoding.FRAMES](CHANNEL, encode_publication(DATA), "")
     size = len(frame(DATA) if case.server == "naive" else encoded)
 
     published, cpu, start = 0, server.cpu_seconds(), time.perf_counter()

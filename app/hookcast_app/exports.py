@@ -19,6 +19,8 @@ def export_realtime(metrics: Metrics, stats: Stats) -> None:
             ("protocol_sse", stats.emulated_connections["protocol_sse"]),
             ("http_stream", stats.emulated_connections["http_stream"]),
             ("sse", stats.sse_connections),
+            ("plain", stats.plain_connections),
+            ("poll", stats.poll_connections),
         ],
     )
     metrics.sampled(

@@ -50,6 +50,7 @@ from hookcast_core.errors import InvalidInput, Reason, Unavailable
 from hookcast_core.sealing import Sealer
 
 WEBSOCKET_PATH = "/connection/websocket"
+PLAIN_PREFIX = "/ws/"
 _QUIET = ServerApiEndpoint.paths | {events_routes.PATH, "/emulation", "/health/live", "/health/ready"}
 """Paths of the main port that are asked for all the time."""
 _QUIET_ADMIN = frozenset({"/metrics", "/health/live", "/health/ready", "/internal/deliveries/health"})
@@ -114,6 +115,13 @@ class Application:
             await self._realtime.websocket(scope, receive, send)
         elif scope["type"] == "http" and path in HTTP_PATHS and self._realtime is not None:
             await self._realtime.http(scope, receive, send)
+        elif (
+            scope["type"] in {"websocket", "http"}
+            and path is not None
+            and path.startswith(PLAIN_PREFIX)
+            and self._realtime is not None
+        ):
+            await self._realtime.plain(scope, receive, send)
         elif (
             scope["type"] == "http"
             and path == events_routes.PATH

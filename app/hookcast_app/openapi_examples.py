@@ -157,5 +157,12 @@ EXAMPLES: dict[tuple[str, str], Example] = {
             ]
         }
     ),
+    ("get", "/api/v1/channels/{channel}/messages"): Example(
+        {
+            "messages": [{"offset": 42, "data": {"text": "hello"}, "info": {"user": "ann", "client": UID}}],
+            "position": "5f2a9c1e:42",
+            "recovered": True,
+        }
+    ),
 }
 """By method and path."""

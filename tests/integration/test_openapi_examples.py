@@ -160,6 +160,7 @@ async def call_about_channels(call: Caller, app: RunningApp) -> None:
         assert (await call("get", f"{CHANNEL}/presence", **names))["items"][0]["user"] == ""
         await call("get", f"{CHANNEL}/presence-stats", **names)
         assert (await call("get", f"{CHANNEL}/history", **names))["items"][0]["offset"] == 1
+        assert (await call("get", f"{CHANNEL}/messages", **names))["recovered"]
         await call("delete", f"{CHANNEL}/history", **names)
         await call("post", f"{USER}/subscriptions/{{channel}}", **names)
         await call("delete", f"{USER}/subscriptions/{{channel}}", **names)

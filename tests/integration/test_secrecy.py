@@ -202,6 +202,16 @@ async def listen(run: Run) -> None:
                 answered = str(end)
             assert ("invalid token" in answered) == bool(number)
             run.answers.append(("WebSocket", answered.encode()))
+        for way in (f"?token={token}", "?auth=message"):
+            async with connect(f"{url}/ws/c{number}{way}") as plain:
+                if way == "?auth=message":
+                    await plain.send(json.dumps({"type": "auth", "token": token}))
+                try:
+                    answered = str(await plain.recv())
+                except ConnectionClosed as end:
+                    answered = str(end)
+                assert ("invalid token" in answered) == bool(number)
+                run.answers.append(("plain WebSocket", answered.encode()))
         for headers, query in (({"Authorization": f"Bearer {token}"}, ""), ({}, f"?token={token}")):
             async with run.client.stream("GET", f"/sse/a{query}", headers=headers | {"X-API-Key": ""}) as stream:
                 begun = await anext(stream.aiter_bytes())

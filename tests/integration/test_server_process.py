@@ -190,11 +190,12 @@ def test_a_plain_request_for_the_websocket_is_told_to_upgrade(tmp_path: Path) ->
         server.start()
         until(lambda: _answers(f"{server.url}/health/ready"))
 
-        answer = httpx.get(f"{server.url}/connection/websocket")
+        answers = [httpx.get(f"{server.url}{path}") for path in ("/connection/websocket", "/ws/c1")]
 
         assert server.stop() == 0
-    assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
-    assert answer.json()["reason"] == "UpgradeRequired"
+    for answer in answers:
+        assert (answer.status_code, answer.headers["upgrade"]) == (426, "websocket")
+        assert answer.json()["reason"] == "UpgradeRequired"
 
 
 def test_ctrl_c_does_not_wait_for_a_websocket_that_does_not_read(tmp_path: Path) -> None:

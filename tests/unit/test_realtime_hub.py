@@ -187,6 +187,19 @@ async def test_each_encoding_is_made_once_a_publication(hub: Hub) -> None:
     assert readers[Encoding.FRAMES].writes == [framing.frame(line("a", 7)[:-1])]
     assert readers[Encoding.EVENTS].writes == [b"data: 7\n\n"]
     assert readers[Encoding.NAMED_EVENTS].writes == [b'data: {"channel":"a","data":7}\n\n']
+    assert readers[Encoding.PUBLICATIONS].writes == [b'{"data":7}\n']
+    assert readers[Encoding.TYPED_FRAMES].writes == [framing.frame(b'{"type":"message","data":7}')]
+
+
+async def test_the_epoch_goes_with_a_publication(hub: Hub) -> None:
+    """To those who tell positions."""
+    reader = Recorder(Encoding.EVENTS)
+    hub.subscribe("a", reader)
+
+    hub.publish("a", b'{"offset":3,"data":7}', "e")
+    await asyncio.sleep(0)
+
+    assert reader.writes == [b"id: e:3\ndata: 7\n\n"]
 
 
 async def test_what_is_no_publication_is_not_sent_as_an_event(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
@@ -195,6 +208,7 @@ async def test_what_is_no_publication_is_not_sent_as_an_event(hub: Hub, caplog: 
     hub.subscribe("a", reader)
 
     hub.publish("a", b"no JSON")
+    hub.publish("a", b'{"data":' + b"[" * 50_000 + b"]" * 50_000 + b"}")
     publish(hub, "a", 1)
     await asyncio.sleep(0)
 

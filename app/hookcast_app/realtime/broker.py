@@ -97,7 +97,7 @@ class _Feed:
         if self.joining:
             self.recent.append(Kept(offset, publication))
             self.moved.set()
-        self.broker.hub.publish(self.channel, publication)
+        self.broker.hub.publish(self.channel, publication, self.position.epoch)
 
     def mended(self) -> None:
         """Whatever came meanwhile may follow."""
@@ -169,6 +169,10 @@ class Broker:
             del self._feeds[channel]
             self._broken.pop(feed, None)
             self._connection(feed).unsubscribe(feed)
+
+    def position(self, channel: str) -> Position:
+        """Of what was given to the hub last on a channel that is subscribed to; NOWHERE without a history."""
+        return self._feeds[channel].position
 
     async def catch_up(self, channel: str, since: Position | None, *, last: bool = False) -> Caught:
         """What a subscriber is to be told before the hub's next publication; nothing is awaited after that is known.

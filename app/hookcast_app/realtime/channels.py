@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from hookcast_app.auth import Grant, Identity, Permission
 from hookcast_app.settings import ChannelOptions
 
+_OURS = ChannelOptions()
+
 
 def users_of(channel: str) -> frozenset[str] | None:
     """The users that a channel is limited to by its last `#` (`chat#ann,bob`); None if it is for everybody."""
@@ -36,7 +38,9 @@ class ChannelRules:
                     raise ValueError(f"HOOKCAST_CHANNEL_NAMESPACES: {name!r} has {option}, which needs history_size")
 
     def options(self, channel: str) -> ChannelOptions:
-        """What applies to one channel."""
+        """What applies to one channel; nothing to what clients cannot name, which carries messages of ours."""
+        if " " in channel:
+            return _OURS
         namespace, mark, _ = channel.partition(":")
         return self._namespaces.get(namespace, self._defaults) if mark else self._defaults
 

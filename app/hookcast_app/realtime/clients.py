@@ -37,7 +37,7 @@ class Clients:
         self.all: set[Connection] = set()
         self.sessions: dict[str, Callable[[str], None]] = {}
         """What takes the commands of an emulated connection, by its session."""
-        self._users: dict[str, dict[str, Client]] = {}
+        self._users: dict[str, dict[Client, None]] = {}
 
     @property
     def users(self) -> int:
@@ -51,17 +51,18 @@ class Clients:
 
     def enter(self, client: Client) -> None:
         """It is known now who this is."""
-        self._users.setdefault(client.user, {})[client.client] = client
+        self._users.setdefault(client.user, {})[client] = None
 
     def leave(self, client: Client) -> None:
         """It is gone; it may never have entered."""
         theirs = self._users.get(client.user, {})
-        if theirs.pop(client.client, None) is not None and not theirs:
-            del self._users[client.user]
+        theirs.pop(client, None)
+        if not theirs:
+            self._users.pop(client.user, None)
 
     def chosen(self, user: str, client: str = "", session: str = "") -> Iterator[Client]:
         """Those of a user, or of them the one with that client id or session where these are given."""
-        for each in list(self._users.get(user, {}).values()):
+        for each in list(self._users.get(user, {})):
             if client in {"", each.client} and session in {"", each.session}:
                 yield each
 

@@ -11,9 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-import msgspec
-
-from hookcast_app.realtime.framing import ENCODERS, PUSHES, Encoding
+from hookcast_app.realtime.framing import ENCODERS, PUSHES, UNREADABLE, Encoding
 from hookcast_app.realtime.stats import Stats
 
 FLUSH_BYTES = 65_536
@@ -110,15 +108,18 @@ class Hub:
             del self._channels[channel]
         return True
 
-    def publish(self, channel: str, publication: bytes) -> None:
-        """Gives an encoded publication to every subscriber of `channel`, at the end of this tick."""
+    def publish(self, channel: str, publication: bytes, epoch: str = "") -> None:
+        """Gives an encoded publication to every subscriber of `channel`, at the end of this tick.
+
+        `epoch` is that of its offset, if it has one.
+        """
         self._stats.publications += 1
         for group in self._channels.get(channel, {}).values():
             try:
-                self._append(group, group.encode(channel, publication))
-            except msgspec.MsgspecError:
-                # Only what did not come from `encode_publication` gets here; whoever sent it can write to our Redis.
-                _log.warning("a publication on %s is no JSON object with data: not sent as an event", channel)
+                self._append(group, group.encode(channel, publication, epoch))
+            except UNREADABLE:
+                # It did not come from `encode_publication`, or is nested as deep as can just be read elsewhere.
+                _log.warning("a publication on %s cannot be read: not sent to those for whom it is to be", channel)
 
     def push(self, channel: str, push: bytes) -> None:
         """Gives a push of the protocol to every subscriber of `channel` that can take it, at the end of this tick."""

@@ -1,6 +1,9 @@
 """Where a channel with a history stands, and what was read of it. Pure."""
 
+import re
 from typing import NamedTuple
+
+_OFFSET = re.compile(rb'\{"offset":([0-9]+),')
 
 
 class Position(NamedTuple):
@@ -43,3 +46,9 @@ class Caught(NamedTuple):
     position: Position
     missed: list[bytes]
     is_all: bool
+
+
+def offset_of(publication: bytes) -> int:
+    """The number of an encoded publication, which publication.lua puts first; 0 if it has none."""
+    found = _OFFSET.match(publication)
+    return 0 if found is None else int(found[1])

@@ -2,20 +2,17 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hookcast_app.auth import ANONYMOUS, Identity, TokenInvalid
 from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.door import Door
+from hookcast_app.realtime.event_ids import read_id
 from hookcast_app.realtime.framing import Encoding
-from hookcast_app.realtime.handshake import header, is_listed_origin, is_named_origin
-from hookcast_app.realtime.session import MAX_SUBSCRIPTIONS
+from hookcast_app.realtime.readers import Readers, cross_origin
 from hookcast_app.realtime.sse import EventStream
 from hookcast_app.settings import Settings
-from hookcast_core.channels import is_channel_name
-from hookcast_core.errors import InvalidInput, Reason, Refused
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
@@ -28,6 +25,14 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 _Token = Annotated[
     str | None, Query(alias="token", description="A connection token, if it is not sent as `Authorization: Bearer …`.")
+]
+_SubscriptionToken = Annotated[str, Query(description="A subscription token, for a channel that is opened by one.")]
+_LastSeen = Annotated[
+    str,
+    Header(alias="Last-Event-ID", description="The id of the last event that was read; what was missed comes first."),
+]
+_LastSeenToo = Annotated[
+    str, Query(alias="last_event_id", description="The same, for those who cannot send headers; the header wins.")
 ]
 
 
@@ -46,69 +51,42 @@ class _Stream(Response):
 def sse_router(context: Context, door: Door, settings: Settings) -> APIRouter:
     """The routes, which raise InvalidInput, Refused and Unavailable for the app's error handlers."""
     router = APIRouter(tags=["realtime"])
+    readers = Readers(context, door, settings)
 
-    async def stream(request: Request, channels: list[str], encoding: Encoding) -> Response:
-        waiting = door.enter(request.scope)
-        try:
-            identity = await _identity(request, context, door, settings)
-        finally:
-            waiting.end()
+    async def stream(
+        request: Request, channels: list[str], encoding: Encoding, last_id: str, subscription_token: str = ""
+    ) -> Response:
         channels = list(dict.fromkeys(channels))
-        _check(channels, identity, context)
-        return _Stream(EventStream(channels, encoding, identity, context), _headers(request, settings))
+        expires_at = await readers.admit(request, channels, subscription_token)
+        kept = [channel for channel in channels if context.streams.has_history(channel)]
+        since = read_id(last_id, kept) if last_id else {}
+        events = EventStream(channels, encoding, context, since=since, expires_at=expires_at)
+        return _Stream(events, {**_HEADERS, **cross_origin(request.scope, settings)})
 
     @router.get("/sse/{channel}", response_class=Response, responses=_STREAM)
-    async def one(request: Request, channel: Annotated[str, Path()], _token: _Token = None) -> Response:
-        """Events of one channel: `data` is what was published."""
-        return await stream(request, [channel], Encoding.EVENTS)
+    async def one(
+        request: Request,
+        channel: Annotated[str, Path()],
+        subscription_token: _SubscriptionToken = "",
+        last_seen: _LastSeen = "",
+        last_seen_too: _LastSeenToo = "",
+        _token: _Token = None,
+    ) -> Response:
+        """Events of one channel: `data` is what was published, the id is `<epoch>:<offset>` if there is a history."""
+        return await stream(request, [channel], Encoding.EVENTS, last_seen or last_seen_too, subscription_token)
 
     @router.get("/sse", response_class=Response, responses=_STREAM)
-    async def several(request: Request, channel: Annotated[list[str], Query()], _token: _Token = None) -> Response:
-        """Events of one or more channels: `data` is `{"channel": …, "data": what was published}`."""
-        return await stream(request, channel, Encoding.NAMED_EVENTS)
+    async def several(
+        request: Request,
+        channel: Annotated[list[str], Query()],
+        last_seen: _LastSeen = "",
+        last_seen_too: _LastSeenToo = "",
+        _token: _Token = None,
+    ) -> Response:
+        """Events of one or more channels: `data` is `{"channel": …, "data": what was published}`.
+
+        The id holds the positions of all of them that have a history.
+        """
+        return await stream(request, channel, Encoding.NAMED_EVENTS, last_seen or last_seen_too)
 
     return router
-
-
-async def _identity(request: Request, context: Context, door: Door, settings: Settings) -> Identity:
-    """Who asks. Raises Refused, Unavailable."""
-    scheme, _, credentials = (request.headers.get("authorization") or "").partition(" ")
-    presented = credentials.strip() if scheme.lower() == "bearer" else ""
-    presented = presented or door.token(request.scope)
-    if not presented:
-        if settings.realtime_anonymous:
-            return ANONYMOUS
-        raise Refused(Reason.UNAUTHENTICATED, "send a connection token as `Authorization: Bearer …` or `?token=…`")
-    try:
-        return await context.verify(presented)
-    except TokenInvalid as error:
-        context.stats.refused += 1
-        raise Refused(Reason.UNAUTHENTICATED, str(error)) from error
-
-
-def _check(channels: list[str], identity: Identity, context: Context) -> None:
-    """Raises InvalidInput, Refused."""
-    if len(channels) > MAX_SUBSCRIPTIONS:
-        raise InvalidInput(
-            Reason.INVALID_REQUEST, "channel", f"at most {MAX_SUBSCRIPTIONS} channels can be listened to"
-        )
-    for channel in channels:
-        if not is_channel_name(channel):
-            raise InvalidInput(
-                Reason.INVALID_REQUEST, "channel", "a channel's name is 1 to 255 letters, digits and _-.:@#"
-            )
-        if not context.rules.may_subscribe(identity, channel):
-            raise Refused(Reason.FORBIDDEN, f"you may not listen on {channel}")
-        if context.is_full(channel):
-            raise Refused(Reason.FORBIDDEN, f"{channel} has as many subscribers as it may")
-
-
-def _headers(request: Request, settings: Settings) -> dict[str, str]:
-    """With CORS for the origins that the settings allow; with cookies for those that they name (Fetch, 3.3)."""
-    origin = header(request.scope["headers"], b"origin")
-    if origin is None or not is_listed_origin(origin, settings.allowed_origins):
-        return _HEADERS
-    headers = {**_HEADERS, "Access-Control-Allow-Origin": origin, "Vary": "Origin"}
-    if settings.jwt_cookie and is_named_origin(origin, settings.allowed_origins):
-        headers["Access-Control-Allow-Credentials"] = "true"
-    return headers

@@ -15,6 +15,7 @@ from hookcast_app.realtime.backend import Backend
 from hookcast_app.realtime.broker import Broker
 from hookcast_app.realtime.census import Census
 from hookcast_app.realtime.channels import ChannelRules
+from hookcast_app.realtime.claims import Claims
 from hookcast_app.realtime.clients import Clients
 from hookcast_app.realtime.context import Context, Timing
 from hookcast_app.realtime.cors import Origins
@@ -22,7 +23,9 @@ from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.emulation import PATH as EMULATION_PATH
 from hookcast_app.realtime.emulation import EmulationEndpoint
 from hookcast_app.realtime.hub import Hub
+from hookcast_app.realtime.message_routes import MessageRoutes
 from hookcast_app.realtime.nodes import Nodes
+from hookcast_app.realtime.plain import PlainEndpoint
 from hookcast_app.realtime.presence import Presence
 from hookcast_app.realtime.protocol import encode_publication
 from hookcast_app.realtime.routes import sse_router
@@ -100,7 +103,10 @@ class Realtime:
             for kind in (SSE, HTTP_STREAM)
         }
         self._http[EMULATION_PATH] = EmulationEndpoint(context, door, self._nodes, origins).application()
+        self._claims = Claims(shards)
+        self._plain = PlainEndpoint(context, door, self._claims, settings)
         self._router = sse_router(context, door, settings)
+        self._router.include_router(MessageRoutes(context, door, settings).router())
 
     @property
     def is_ready(self) -> bool:
@@ -119,6 +125,7 @@ class Realtime:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._broker.run(), name="realtime-broker")
             tasks.create_task(self._presence.run(), name="realtime-presence")
+            tasks.create_task(self._claims.run(), name="realtime-claims")
 
     async def drain(self, seconds: float) -> None:
         """Accepts no more clients, and tells those that are here to come back, spread over at most `seconds`."""
@@ -151,8 +158,12 @@ class Realtime:
         """The ASGI application for the `HTTP_PATHS`: the protocol without WebSockets."""
         await self._http[scope["path"]](scope, receive, send)
 
+    async def plain(self, scope: Message, receive: Receive, send: Send) -> None:
+        """The ASGI application for what begins with `/ws/`."""
+        await self._plain(scope, receive, send)
+
     def router(self) -> APIRouter:
-        """`GET /sse/{channel}` and `GET /sse`."""
+        """`GET /sse/{channel}`, `GET /sse` and `GET /api/v1/channels/{channel}/messages`."""
         return self._router
 
     def _pause(self, failures: int) -> float:

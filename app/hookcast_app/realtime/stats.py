@@ -14,8 +14,12 @@ class Stats:
     """Clients of the protocol over HTTP, open now: `protocol_sse` and `http_stream`."""
     sse_connections: int = 0
     """Plain event streams, open now."""
+    plain_connections: int = 0
+    """WebSockets of typed messages, open now."""
+    poll_connections: int = 0
+    """Long polls that are not answered yet."""
     connects: int = 0
-    """Clients whose connect command succeeded, and plain event streams."""
+    """Clients that were let in, and plain event streams."""
     refused: int = 0
     """Tokens that were not accepted, and foreign origins."""
     refused_connects: int = 0

@@ -53,6 +53,8 @@ class RawTransport:
     """Writes frames through the server's raw socket."""
 
     encoding = Encoding.FRAMES
+    slow = SLOW
+    """What a client is told that does not read."""
 
     def __init__(self, socket: RawSocket, receive: Receive, on_slow: Callable[[], None]) -> None:
         self.write = socket.write_raw
@@ -63,7 +65,7 @@ class RawTransport:
 
     def _overflowed(self) -> None:
         self._on_slow()
-        self.close(SLOW)
+        self.close(self.slow)
 
     def reply(self, line: bytes) -> None:
         """See Transport."""
@@ -80,6 +82,8 @@ class AsgiTransport:
     """
 
     encoding = Encoding.LINES
+    slow = SLOW
+    """What a client is told that does not read."""
 
     def __init__(self, send: Send, receive: Receive, on_slow: Callable[[], None]) -> None:
         self._send = send
@@ -106,17 +110,20 @@ class AsgiTransport:
 
     def _overflowed(self) -> None:
         self._on_slow()
-        self.close(SLOW)
+        self.close(self.slow)
 
     async def _run(self) -> None:
         try:
             while frames := await self._outbox.take():
-                await self._send({"type": "websocket.send", "text": frames[:-1].decode()})
+                await self._deliver(frames)
         except OSError:
             # The peer is gone; `receive` says so too.
             self._outbox.close()
         finally:
             self._is_over.set()
+
+    async def _deliver(self, frames: bytes) -> None:
+        await self._send({"type": "websocket.send", "text": frames[:-1].decode()})
 
     async def receive(self) -> Message:
         """See Transport."""

@@ -7,7 +7,7 @@ from hookcast_app.problems import Problem, problem_for, problem_response
 from hookcast_app.realtime.acceptance import Acceptance
 from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.door import Door
-from hookcast_app.realtime.handshake import chosen_subprotocol, header, is_allowed_origin
+from hookcast_app.realtime.handshake import SUBPROTOCOL, chosen_subprotocol, header, is_allowed_origin
 from hookcast_app.realtime.protocol import OWN_CODES, SLOW
 from hookcast_app.realtime.transport import AsgiTransport, Message, RawTransport, Receive, Send, Transport
 from hookcast_app.realtime.wire import EXTENSION
@@ -15,7 +15,7 @@ from hookcast_app.settings import Settings
 from hookcast_core.errors import HookcastError, InvalidInput, Reason, Refused, Unavailable
 
 PATH = "/connection/websocket"
-_UPGRADE = problem_for(
+UPGRADE = problem_for(
     InvalidInput(Reason.UPGRADE_REQUIRED, None, "this path speaks WebSocket; connect with a ws:// or wss:// URL")
 )
 _LOGGED_ORIGIN = 256
@@ -36,14 +36,14 @@ class WebSocketEndpoint:
         """ASGI 3, for `websocket` scopes; an `http` one is told to upgrade."""
         scope[ROUTE_KEY] = PATH
         if scope["type"] == "http":
-            await problem_response(_UPGRADE)(scope, receive, send)
+            await problem_response(UPGRADE)(scope, receive, send)
             return
         await receive()
         try:
-            subprotocol = self._judge(scope)
+            subprotocol = judge(scope, self._context, self._settings)
             waiting = self._door.enter(scope)
         except HookcastError as error:
-            await _refuse(scope, send, problem_for(error))
+            await refuse(scope, send, problem_for(error))
             return
         try:
             await send({"type": "websocket.accept", "subprotocol": subprotocol})
@@ -52,16 +52,6 @@ class WebSocketEndpoint:
             await self._acceptance.connection(presented, transport, waiting).run()
         finally:
             waiting.end()
-
-    def _judge(self, scope: Message) -> str | None:
-        """The subprotocol to answer with. Raises Unavailable, Refused, InvalidInput."""
-        if self._context.is_draining():
-            raise Unavailable("the server is draining")
-        origin, host = header(scope["headers"], b"origin"), header(scope["headers"], b"host")
-        if not is_allowed_origin(origin, host, self._settings.allowed_origins):
-            self._context.stats.refused += 1
-            raise Refused(Reason.FORBIDDEN, "its origin is not allowed")
-        return chosen_subprotocol(scope["subprotocols"])
 
     def _transport(self, scope: Message, receive: Receive, send: Send) -> Transport:
         offer = (scope.get("extensions") or {}).get(EXTENSION)
@@ -74,7 +64,18 @@ class WebSocketEndpoint:
         self._context.stats.closed(SLOW.code, OWN_CODES)
 
 
-async def _refuse(scope: Message, send: Send, problem: Problem) -> None:
+def judge(scope: Message, context: Context, settings: Settings, ours: str = SUBPROTOCOL) -> str | None:
+    """The subprotocol to answer a handshake with. Raises Unavailable, Refused, InvalidInput."""
+    if context.is_draining():
+        raise Unavailable("the server is draining")
+    origin, host = header(scope["headers"], b"origin"), header(scope["headers"], b"host")
+    if not is_allowed_origin(origin, host, settings.allowed_origins):
+        context.stats.refused += 1
+        raise Refused(Reason.FORBIDDEN, "its origin is not allowed")
+    return chosen_subprotocol(scope["subprotocols"], ours)
+
+
+async def refuse(scope: Message, send: Send, problem: Problem) -> None:
     """Answers the handshake with a status where the server can (ASGI's `websocket.http.response`); else it is 403."""
     origin = header(scope["headers"], b"origin")
     told = {} if origin is None else {"origin": origin[:_LOGGED_ORIGIN]}

