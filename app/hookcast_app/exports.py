@@ -4,7 +4,7 @@ from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.configuration.kubernetes import KubernetesConfiguration
 from hookcast_app.health import RedisWatches
 from hookcast_app.observability import Metrics
-from hookcast_app.realtime import Stats
+from hookcast_app.realtime import TRANSPORTS, Stats
 
 
 def export_realtime(metrics: Metrics, stats: Stats) -> None:
@@ -14,14 +14,7 @@ def export_realtime(metrics: Metrics, stats: Stats) -> None:
         "realtime_connections",
         "Open connections of clients.",
         "transport",
-        lambda: [
-            ("websocket", stats.websocket_connections - stats.emulated_connections.total()),
-            ("protocol_sse", stats.emulated_connections["protocol_sse"]),
-            ("http_stream", stats.emulated_connections["http_stream"]),
-            ("sse", stats.sse_connections),
-            ("plain", stats.plain_connections),
-            ("poll", stats.poll_connections),
-        ],
+        lambda: [(transport, stats.connections[transport]) for transport in TRANSPORTS],
     )
     metrics.sampled(
         "counter",

@@ -255,7 +255,8 @@ class Settings(BaseSettings):
     """Connections of one address, counted as above, that may be open without having said who they are (they have 10 s
     for it); more are answered 429. 0 is no limit."""
     messages_per_second: int = Field(default=500, ge=0, le=1_000_000)
-    """Commands of one client per second, twice that at once; one that sends more is closed with 3013. 0 is no limit."""
+    """Commands of one client per second, twice that at once; one that sends more is closed: with 3013, and with 1008 if
+    it is a plain WebSocket. 0 is no limit."""
     rpc_modules: CommaSeparated = ()
     """Python modules that register functions which clients call by `rpc`; they are imported at the start, by name."""
 

@@ -12,7 +12,7 @@ from hookcast_app.realtime.positions import Position, Read
 from hookcast_app.realtime.protocol import HistoryRequest, Since, encode_publication
 from hookcast_app.realtime.service import HTTP_PATHS, Realtime
 from hookcast_app.realtime.shards import POSITION_SECONDS, Shard, Shards
-from hookcast_app.realtime.stats import Stats
+from hookcast_app.realtime.stats import TRANSPORTS, Stats
 from hookcast_app.realtime.streams import PUBLICATION_LUA, EpochGone, Outgoing, new_epoch, read_history
 from hookcast_app.realtime.wire import UVICORN_OPTIONS, RawWebSocket
 
@@ -20,6 +20,7 @@ __all__ = [
     "HTTP_PATHS",
     "POSITION_SECONDS",
     "PUBLICATION_LUA",
+    "TRANSPORTS",
     "UVICORN_OPTIONS",
     "Backend",
     "ChannelRules",

@@ -1,10 +1,12 @@
 """Whoever is connected to this process, by user."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from hookcast_app.realtime.control import Emulated, Order
 from hookcast_app.realtime.hub import Connection
+from hookcast_app.realtime.stats import Stats
 
 
 class Client(Protocol):
@@ -33,7 +35,8 @@ class Client(Protocol):
 class Clients:
     """Lives as long as the server. All connections, and those of each user once it is known who they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, stats: Stats) -> None:
+        self._stats = stats
         self.all: set[Connection] = set()
         self.sessions: dict[str, Callable[[str], None]] = {}
         """What takes the commands of an emulated connection, by its session."""
@@ -48,6 +51,17 @@ class Clients:
     def known(self) -> int:
         """How many connections are here of which it is known whose they are."""
         return sum(map(len, self._users.values()))
+
+    @contextmanager
+    def staying(self, connection: Connection, transport: str) -> Iterator[None]:
+        """Knows a connection as one of `all`, and counts it, for as long as this lasts."""
+        self.all.add(connection)
+        self._stats.connections[transport] += 1
+        try:
+            yield
+        finally:
+            self.all.discard(connection)
+            self._stats.connections[transport] -= 1
 
     def enter(self, client: Client) -> None:
         """It is known now who this is."""

@@ -65,19 +65,18 @@ class ClientConnection:
 
     async def run(self) -> None:
         """Reads and answers until the connection ends; then nothing of it is left anywhere."""
-        self._context.stats.websocket_connections += 1
-        self._context.clients.all.add(self)
-        try:
-            while (message := await self._transport.receive())["type"] != "websocket.disconnect":
-                async with self._turn:
-                    await self._received(message)
-        except BaseException:
-            self._close(protocol.SERVER_ERROR)
-            raise
-        finally:
-            await self._stop_obeying()
-            self._release()
-            await self._transport.aclose()
+        with self._context.clients.staying(self, self._transport.name):
+            try:
+                while (message := await self._transport.receive())["type"] != "websocket.disconnect":
+                    async with self._turn:
+                        await self._received(message)
+            except BaseException:
+                self._close(protocol.SERVER_ERROR)
+                raise
+            finally:
+                await self._stop_obeying()
+                self._release()
+                await self._transport.aclose()
 
     def disconnect(self) -> None:
         """See hub.Connection."""
@@ -250,10 +249,8 @@ class ClientConnection:
     def _release(self) -> None:
         self._is_closed = True
         self._stop_timers()
-        self._context.clients.all.discard(self)
         self._context.clients.leave(self)
         self._do_now(self._session.ended())
-        self._context.stats.websocket_connections -= 1
 
 
 class _TooBigError(Exception):

@@ -37,6 +37,7 @@ class EmulatedTransport:
 
     def __init__(
         self,
+        name: str,
         encoding: Encoding,
         receive: Receive,
         send: Send,
@@ -47,6 +48,7 @@ class EmulatedTransport:
         on_excess: Callable[[Disconnect], None],
         abort: Callable[[], None] | None = None,
     ) -> None:
+        self.name = name
         self.encoding = encoding
         self._encode = PUSHES[encoding]
         self._asgi_send = send

@@ -75,18 +75,17 @@ class PlainConnection:
 
     async def run(self) -> None:
         """Lets the client in and serves it until the connection ends; then nothing of it is left anywhere."""
-        self._context.stats.plain_connections += 1
-        self._context.clients.all.add(self)
-        try:
-            await self._let_in()
-            while message := await self._next():
-                await self._received(message)
-        except BaseException:
-            self._close(plain_protocol.FAULT)
-            raise
-        finally:
-            self._release()
-            await self._transport.aclose()
+        with self._context.clients.staying(self, self._transport.name):
+            try:
+                await self._let_in()
+                while message := await self._next():
+                    await self._received(message)
+            except BaseException:
+                self._close(plain_protocol.FAULT)
+                raise
+            finally:
+                self._release()
+                await self._transport.aclose()
 
     async def _next(self) -> Message | None:
         """What comes next; None at the end, and ever after."""
@@ -317,7 +316,6 @@ class PlainConnection:
         self._is_closed = True
         self._stop_timers()
         context, channel = self._context, self._place.channel
-        context.clients.all.discard(self)
         context.clients.leave(self)
         context.leave(channel, self)
         context.leave(direct_channel(self.client), self)
@@ -325,7 +323,6 @@ class PlainConnection:
         self._claims.release(self.client, self._connection)
         if self._is_announced:
             context.streams.announce(channel, LEAVE + self._info)
-        context.stats.plain_connections -= 1
 
 
 def _data(said: Said) -> bytes:

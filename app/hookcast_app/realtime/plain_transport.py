@@ -25,6 +25,7 @@ class PlainTransport(Transport, Protocol):
 class RawPlainTransport(RawTransport):
     """Writes frames through the server's raw socket."""
 
+    name = "plain"
     encoding = Encoding.TYPED_FRAMES
     slow = SLOW
 
@@ -44,6 +45,7 @@ class RawPlainTransport(RawTransport):
 class AsgiPlainTransport(AsgiTransport):
     """Takes the frames apart again, since the server makes its own; whether a client lives is the server's business."""
 
+    name = "plain"
     encoding = Encoding.TYPED_FRAMES
     slow = SLOW
 

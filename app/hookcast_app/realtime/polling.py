@@ -57,15 +57,10 @@ class Poll:
 
     async def answer(self) -> Messages:
         """Raises Unavailable, or Refused if the channel is full."""
-        self._context.stats.poll_connections += 1
-        self._context.clients.all.add(self)
-        try:
+        with self._context.clients.staying(self, "poll"):
             if self._since is None:
                 return await self._here()
             return await self._kept(self._since) or await self._coming(self._since)
-        finally:
-            self._context.clients.all.discard(self)
-            self._context.stats.poll_connections -= 1
 
     async def _here(self) -> Messages:
         async with self._context.time_limit():

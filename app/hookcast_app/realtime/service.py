@@ -68,7 +68,7 @@ class Realtime:
     ) -> None:
         self.stats = Stats()
         self._random = randomness or random.Random()  # noqa: S311  spreads load, protects nothing
-        self._clients = Clients()
+        self._clients = Clients(self.stats)
         self._is_draining = False
         hub = Hub(self.stats)
         verifier = verifier or TokenVerifier(settings, clock=clock)

@@ -57,20 +57,17 @@ class EventStream:
         Ends when the client goes or reads too slowly, its token expires or the server drains; then all is freed.
         Raises Unavailable, or Refused if a channel is full, before anything is sent.
         """
-        self._context.stats.sse_connections += 1
-        self._context.clients.all.add(self)
-        expiry = Expiry(self._expires_at, self._context.clock, self.disconnect)
-        try:
-            for channel in self._channels:
-                self._caught(channel, await follow(self._context, channel, self, self._since.get(channel)))
-            self._context.stats.connects += 1
-            await self._serve(receive, send, headers)
-        finally:
-            expiry.cancel()
-            self._context.clients.all.discard(self)
-            self._context.stats.sse_connections -= 1
-            for channel in self._channels:
-                self._context.leave(channel, self)
+        with self._context.clients.staying(self, "sse"):
+            expiry = Expiry(self._expires_at, self._context.clock, self.disconnect)
+            try:
+                for channel in self._channels:
+                    self._caught(channel, await follow(self._context, channel, self, self._since.get(channel)))
+                self._context.stats.connects += 1
+                await self._serve(receive, send, headers)
+            finally:
+                expiry.cancel()
+                for channel in self._channels:
+                    self._context.leave(channel, self)
 
     def _caught(self, channel: str, caught: Caught) -> None:
         """Takes down what comes before all that the hub writes from now on, and is not counted with that."""

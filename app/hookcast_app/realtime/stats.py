@@ -3,21 +3,16 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+TRANSPORTS = ("websocket", "protocol_sse", "http_stream", "plain", "sse", "poll")
+"""The client protocol over three, WebSockets of typed messages, plain event streams, and long polls."""
+
 
 @dataclass(slots=True)
 class Stats:
     """Counts since the start of the process."""
 
-    websocket_connections: int = 0
-    """Clients of the protocol, open now; those of `emulated_connections` are among them."""
-    emulated_connections: Counter[str] = field(default_factory=Counter)
-    """Clients of the protocol over HTTP, open now: `protocol_sse` and `http_stream`."""
-    sse_connections: int = 0
-    """Plain event streams, open now."""
-    plain_connections: int = 0
-    """WebSockets of typed messages, open now."""
-    poll_connections: int = 0
-    """Long polls that are not answered yet."""
+    connections: Counter[str] = field(default_factory=Counter)
+    """Open now, by transport: see TRANSPORTS."""
     connects: int = 0
     """Clients that were let in, and plain event streams."""
     refused: int = 0

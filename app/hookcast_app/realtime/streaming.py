@@ -118,6 +118,7 @@ class StreamingEndpoint:
         # Another server than ours keeps what a peer does not read.
         offer = (scope.get("extensions") or {}).get(ABORT)
         transport = EmulatedTransport(
+            self._kind.name,
             self._kind.encoding,
             receive,
             send,
@@ -129,14 +130,12 @@ class StreamingEndpoint:
         )
         presented = self._door.token(scope)
         connection = self._acceptance.connection(presented, transport, waiting, session=session, node=self._node)
-        stats, sessions = self._context.stats, self._context.clients.sessions
-        stats.emulated_connections[self._kind.name] += 1
+        sessions = self._context.clients.sessions
         sessions[session] = transport.take
         try:
             await connection.run()
         finally:
             del sessions[session]
-            stats.emulated_connections[self._kind.name] -= 1
 
     def _exceeded(self, disconnect: Disconnect) -> None:
         stats = self._context.stats

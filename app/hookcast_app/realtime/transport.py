@@ -25,6 +25,8 @@ CLOSE_SECONDS = 1.0
 class Transport(Protocol):
     """One accepted WebSocket."""
 
+    name: str
+    """One of stats.TRANSPORTS."""
     encoding: Encoding
 
     @property
@@ -52,6 +54,7 @@ class Transport(Protocol):
 class RawTransport:
     """Writes frames through the server's raw socket."""
 
+    name = "websocket"
     encoding = Encoding.FRAMES
     slow = SLOW
     """What a client is told that does not read."""
@@ -81,6 +84,7 @@ class AsgiTransport:
     Must be made in a running loop; `aclose` ends its task.
     """
 
+    name = "websocket"
     encoding = Encoding.LINES
     slow = SLOW
     """What a client is told that does not read."""

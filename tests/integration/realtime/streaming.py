@@ -88,7 +88,7 @@ def is_empty(server: Server) -> bool:
         not clients.all
         and not clients.sessions
         and not realtime._endpoint._context.hub._channels
-        and stats.websocket_connections == stats.emulated_connections.total() == 0
+        and stats.connections.total() == 0
     )
 
 

@@ -289,7 +289,7 @@ async def test_an_address_has_few_connections_without_an_identity(redis_url: str
             assert await who(first, token("ann")) == "ann"
             async with presenting(server):
                 assert (await refusal(server)).status_code == 429
-        await until(lambda: server.realtime.stats.websocket_connections == 0)
+        await until(lambda: server.realtime.stats.connections["websocket"] == 0)
         async with presenting(server), presenting(server):
             assert (await refusal(server)).status_code == 429
         assert server.realtime.stats.refused_waiting == 3

@@ -147,7 +147,7 @@ async def test_npm_client_answers_pings(redis_url: str, node_modules: Path) -> N
                 before = session._awaits_pong
                 await asyncio.sleep(0.001)
                 pings += before and not session._awaits_pong
-        assert server.realtime.stats.websocket_connections == 1
+        assert server.realtime.stats.connections["websocket"] == 1
 
 
 class Events(ClientEventHandler, SubscriptionEventHandler):  # type: ignore[misc]

@@ -241,11 +241,11 @@ async def test_a_client_that_does_not_answer_pings_is_closed(redis_url: str, raw
 async def test_nothing_is_left_of_a_client_that_went(server: Server) -> None:
     """Subscriptions here and on Redis, counts and timers end with the connection, however it ends."""
     async with client(server, "open:a", "open:b") as polite, client(server, "open:a") as rude:
-        assert server.realtime.stats.websocket_connections == 2
+        assert server.realtime.stats.connections["websocket"] == 2
         rude.connection.transport.abort()
         await polite.connection.close()
 
-        await until(lambda: server.realtime.stats.websocket_connections == 0)
+        await until(lambda: server.realtime.stats.connections["websocket"] == 0)
         async with asyncio.timeout(PATIENCE):
             while await server.redis.pubsub_channels("*:pub:*"):  # Redis hears of it in its own time
                 await asyncio.sleep(0.005)
@@ -263,7 +263,7 @@ async def test_a_client_can_be_closed_while_its_command_waits(redis_url: str, ra
         await server.realtime.drain(0)
 
         assert await waiting.closed() == (3001, "shutdown")
-        await until(lambda: server.realtime.stats.websocket_connections == 0)
+        await until(lambda: server.realtime.stats.connections["websocket"] == 0)
         assert server.realtime._broker._feeds == {}
 
 

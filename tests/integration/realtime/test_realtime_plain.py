@@ -228,7 +228,7 @@ async def test_who_is_not_let_in_is_told_why(redis_url: str, raw: bool, case: st
         if said is not None:
             await stranger.send(said)
         assert await stranger.closed() == expected
-        await until(lambda: server.realtime.stats.plain_connections == 0)
+        await until(lambda: server.realtime.stats.connections["plain"] == 0)
         assert not server.realtime._clients.all
 
 
@@ -280,10 +280,10 @@ async def test_a_client_id_belongs_to_who_holds_it(redis_url: str, raw: bool) ->
                 await bob.send({"type": "direct", "to": "c1", "data": 1})
                 assert (await first.next())["data"] == (await second.next())["data"] == 1
             await first.connection.close()
-            await until(lambda: one.realtime.stats.plain_connections == 0)
+            await until(lambda: one.realtime.stats.connections["plain"] == 0)
             async with plain(one, "/ws/c1", "bob", welcomed=False) as bob:
                 assert (await bob.closed())[0] == 1008
-        await until(lambda: two.realtime.stats.plain_connections == 0)
+        await until(lambda: two.realtime.stats.connections["plain"] == 0)
         async with asyncio.timeout(PATIENCE):
             while await one.redis.keys("*:claim:*"):  # Redis hears of it in its own time
                 await asyncio.sleep(0.005)
@@ -393,7 +393,7 @@ async def test_a_client_that_does_not_read_is_closed(redis_url: str, raw: bool) 
         for _ in range(3 * MAX_QUEUED // 50_000):
             slow.write(b"\x81\x7f" + (50_000).to_bytes(8) + b"x" * 50_000)
         await until(lambda: server.realtime.stats.slow_closes == 1)
-        await until(lambda: server.realtime.stats.plain_connections == 1)
+        await until(lambda: server.realtime.stats.connections["plain"] == 1)
         await server.realtime.publish("ws:all", b"1")
         assert (await good.next())["data"] == 1
 
@@ -425,7 +425,7 @@ async def test_a_connection_ends_with_its_token(redis_url: str, raw: bool) -> No
 async def test_draining_tells_clients_to_come_back(server: Server) -> None:
     """1012, also those that have not said who they are; new ones are refused meanwhile."""
     async with plain(server, "/ws/c1") as one, plain(server, "/ws/c2?auth=message", welcomed=False) as two:
-        await until(lambda: server.realtime.stats.plain_connections == 2)
+        await until(lambda: server.realtime.stats.connections["plain"] == 2)
         await server.realtime.drain(0)
         assert await one.closed() == await two.closed() == (1012, "shutdown")
         with pytest.raises(websockets.InvalidStatus) as refused:
@@ -460,17 +460,17 @@ async def test_a_redis_that_does_not_answer_is_our_fault(redis_url: str, raw: bo
         assert (await ann.ask({"type": "message", "data": 1}))["code"] == "Unavailable"
         async with plain(server, "/ws/c2", "bob", welcomed=False) as bob:
             assert (await bob.closed())[0] == 1011
-        await until(lambda: server.realtime.stats.plain_connections == 1)
+        await until(lambda: server.realtime.stats.connections["plain"] == 1)
 
 
 async def test_nothing_is_left_of_a_client_that_went(server: Server) -> None:
     """Here and in Redis, however it went."""
     async with plain(server, "/ws/c1", "ann") as polite, plain(server, "/ws/chat/r/bob", "bob") as rude:
-        assert server.realtime.stats.plain_connections == 2
+        assert server.realtime.stats.connections["plain"] == 2
         assert server.realtime._clients.known == 2
         rude.connection.transport.abort()
         await polite.connection.close()
-        await until(lambda: server.realtime.stats.plain_connections == 0)
+        await until(lambda: server.realtime.stats.connections["plain"] == 0)
         assert not server.realtime._clients.all
         assert server.realtime._clients.known == 0
         assert server.realtime._broker._feeds == {}

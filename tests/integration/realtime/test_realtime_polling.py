@@ -69,7 +69,7 @@ async def test_a_poll_waits_for_something_new(redis_url: str, channel: str) -> N
         position = (await asked(server, channel))["position"]
         waiting = asyncio.create_task(asked(server, channel, after=position))
         await until(lambda: server.subscribers(channel) == 1)
-        assert server.realtime.stats.poll_connections == 1
+        assert server.realtime.stats.connections["poll"] == 1
         if channel == "a":
             await author.ask({"id": 2, "subscribe": {"channel": "a"}})
             await author.send({"id": 3, "publish": {"channel": "a", "data": "hi"}})
@@ -81,7 +81,7 @@ async def test_a_poll_waits_for_something_new(redis_url: str, channel: str) -> N
         assert answer["recovered"]
         assert answer["position"].endswith(":2")
         assert channel != "a" or answer["messages"][0]["info"]["user"] == ""
-        await until(lambda: server.realtime.stats.poll_connections == 0)
+        await until(lambda: server.realtime.stats.connections["poll"] == 0)
 
 
 async def test_nothing_new_is_an_answer_too(redis_url: str) -> None:
@@ -169,7 +169,7 @@ async def test_what_cannot_be_asked_is_refused(redis_url: str, params: dict[str,
     """400 or FastAPI's 422, which the app makes 400; never an error of ours, never a wait."""
     async with serving(redis_url, channel_namespaces=NAMESPACES) as server:
         assert await asked(server, "a", **params) in {400, 422}
-        assert server.realtime.stats.poll_connections == 0
+        assert server.realtime.stats.connections["poll"] == 0
 
 
 async def test_a_channel_without_history_cannot_be_polled(redis_url: str) -> None:
@@ -225,7 +225,7 @@ async def test_nothing_is_left_of_a_client_that_went(redis_url: str) -> None:
         await until(lambda: server.subscribers("a") == 1)
         waiting.cancel()
         await until(lambda: server.subscribers("a") == 0)
-        assert server.realtime.stats.poll_connections == 0
+        assert server.realtime.stats.connections["poll"] == 0
         assert not server.realtime._clients.all
         assert server.realtime._broker._feeds == {}
 
@@ -245,7 +245,7 @@ async def test_a_redis_that_does_not_answer_is_unavailable(redis_url: str) -> No
     async with serving(redis_url, channel_namespaces=NAMESPACES, timing=Timing(redis=0.05)) as server:
         await server.redis.client_pause(300)
         assert await asked(server) == 503
-        assert server.realtime.stats.poll_connections == 0
+        assert server.realtime.stats.connections["poll"] == 0
 
 
 async def test_allowed_pages_of_other_sites_may_poll(redis_url: str) -> None:

@@ -70,7 +70,7 @@ async def test_a_slow_websocket_is_closed_and_slows_nobody(server: Server) -> No
         received = await received_during(flooding, healthy)
 
         assert received * len(PUBLICATION) > MAX_QUEUED
-        await until(lambda: server.realtime.stats.websocket_connections == 1)
+        await until(lambda: server.realtime.stats.connections["websocket"] == 1)
         assert server.realtime.stats.slow_closes == 1
         assert server.realtime.stats.closes == {3008: 1}
         assert server.subscribers("open:a") == 1
@@ -92,7 +92,7 @@ async def end_a_slow_event_stream(redis_url: str, request: bytes) -> None:
         received = await received_during(flooding, healthy)
 
         assert received * len(PUBLICATION) > MAX_QUEUED
-        await until(lambda: server.realtime.stats.sse_connections == 0)
+        await until(lambda: server.realtime.stats.connections["sse"] == 0)
         assert server.subscribers("open:a") == 1
 
 
@@ -188,4 +188,4 @@ async def test_a_peer_that_never_reads_holds_nothing_up(
             await server.realtime.drain(0)
 
         await until(lambda: wired.disconnected)
-        await until(lambda: server.realtime.stats.websocket_connections == 0)
+        await until(lambda: server.realtime.stats.connections["websocket"] == 0)

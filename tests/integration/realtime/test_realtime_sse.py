@@ -70,7 +70,7 @@ async def test_one_channel_gives_its_data(server: Server) -> None:
         assert headers["content-type"] == "text/event-stream"
         assert headers["cache-control"] == "no-store"
         assert headers["x-accel-buffering"] == "no"
-        assert server.realtime.stats.sse_connections == 1
+        assert server.realtime.stats.connections["sse"] == 1
 
 
 async def test_several_channels_are_told_apart(server: Server) -> None:
@@ -168,7 +168,7 @@ async def test_nothing_is_left_of_a_client_that_went(server: Server) -> None:
     async with listening(server, "/sse?channel=open:a&channel=open:b"):
         assert server.subscribers("open:a") == 1
 
-    await until(lambda: server.realtime.stats.sse_connections == 0)
+    await until(lambda: server.realtime.stats.connections["sse"] == 0)
     assert server.subscribers("open:a") == 0
     assert not server.realtime._clients.all
 
@@ -179,7 +179,7 @@ async def test_a_redis_that_does_not_answer_is_unavailable(redis_url: str) -> No
         await server.redis.client_pause(300)
 
         assert await status(server, "/sse?channel=open:a&channel=open:b") == 503
-        assert server.realtime.stats.sse_connections == 0
+        assert server.realtime.stats.connections["sse"] == 0
 
 
 async def test_a_failing_send_that_is_not_the_peers_is_a_defect(redis_url: str) -> None:
@@ -198,4 +198,4 @@ async def test_a_failing_send_that_is_not_the_peers_is_a_defect(redis_url: str) 
         scope = {"type": "http", "method": "GET", "path": "/sse/open:a", "headers": [], "query_string": b""}
         with pytest.raises(ZeroDivisionError):
             await app(scope, receive, send)
-        assert server.realtime.stats.sse_connections == 0
+        assert server.realtime.stats.connections["sse"] == 0

@@ -232,11 +232,11 @@ async def test_a_large_history_is_sent_to_the_end(redis_url: str) -> None:
             pass
         for channel in ("a", "b"):
             for _ in range(3):
-                await server.realtime.publish(channel, b'"%b"' % (b"x" * 300_000))
+                await server.realtime.publish(channel, b'"%b"' % (b"x" * 1_300_000))
         async with listening(server, "/sse?channel=a&channel=b", reader.last_id) as again:
-            assert [len(each["data"]) for each in await again.data(6)] == [300_000] * 6
+            assert [len(each["data"]) for each in await again.data(6)] == [1_300_000] * 6
         assert server.realtime.stats.slow_closes == 0
-        await server.realtime.publish("a", b'"%b"' % (b"x" * 300_000))
+        await server.realtime.publish("a", b'"%b"' % (b"x" * 1_300_000))
         async with listening(server, "/sse?channel=a&channel=b", reader.last_id) as late:
             assert (await late.block())[:2] == ("reset", {"channel": "a"})
 

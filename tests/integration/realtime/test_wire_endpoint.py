@@ -74,7 +74,7 @@ async def test_each_wrong_has_its_code(
         await peer.send(sent)
         opcode, payload = await peer.next()
         assert (opcode, payload[:2]) == (CLOSE, code.to_bytes(2))
-    await until(lambda: server.realtime.stats.websocket_connections == 0)
+    await until(lambda: server.realtime.stats.connections["websocket"] == 0)
     errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert errors == [] or not raw
 
@@ -108,4 +108,4 @@ async def test_who_never_ends_a_message_is_closed(redis_url: str, raw: bool, tri
         assert seen[1:] == [(TEXT, b"{}"), (CLOSE, (3012).to_bytes(2))]
         assert shortened([await stranger.next()]) == [(CLOSE, (3502).to_bytes(2))]
         # They are gone for good, whether or not they answer.
-        await until(lambda: server.realtime.stats.websocket_connections == 0)
+        await until(lambda: server.realtime.stats.connections["websocket"] == 0)
