@@ -21,10 +21,12 @@ $(STAMP): requirements/dev.txt requirements/uv.txt pyproject.toml
 run: setup  ## start everything and watch a first event arrive as a webhook and over a WebSocket
 	@exec $(BIN)/python -m hookcast_app.demo
 
-test: setup lint  ## lint, types, layers, unit and integration tests, and the chart where there is helm
+test: setup lint  ## lint, types, layers, unit and integration tests, and the chart and a browser where there are such
 	$(BIN)/python -m pytest -n 4 --dist worksteal --cov --cov-report=term -q
 	@if command -v helm >/dev/null && command -v helm-unittest >/dev/null; then tests/chart/check; \
 	else echo "make test: the chart was not tried, for that needs helm and helm-unittest (make chart)"; fi
+	@$(BIN)/python -m tests.support.browser >/dev/null || \
+	echo "make test: the clients were not tried in a browser, for that needs chromium (or HOOKCAST_TEST_BROWSER=PATH)"
 
 lint: setup  ## ruff, mypy --strict and the layers, changing nothing
 	$(BIN)/ruff check

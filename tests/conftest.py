@@ -4,7 +4,7 @@ import os
 import signal
 
 for _name in list(os.environ):
-    _is_meant = "_E2E_" in _name or "_CONFORMANCE_" in _name
+    _is_meant = any(part in _name for part in ("_E2E_", "_CONFORMANCE_", "_TEST_"))
     if (_name.upper().startswith("HOOKCAST_") and not _is_meant) or _name.lower().endswith("_proxy"):
         del os.environ[_name]
 

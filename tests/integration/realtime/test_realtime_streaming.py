@@ -16,8 +16,7 @@ from hookcast_app.realtime.control import Disconnect
 from hookcast_app.realtime.emulated import MAX_INBOUND, MAX_INBOUND_MESSAGES
 from hookcast_app.realtime.outbox import MAX_QUEUED
 from tests.integration.realtime.conformance.raw import Transport
-from tests.integration.realtime.conformance.stock import node
-from tests.integration.realtime.conformance.test_conformance_node import endpoints
+from tests.integration.realtime.conformance.stock import endpoints, node
 from tests.integration.realtime.server import PATIENCE, client, serving, token, until
 from tests.integration.realtime.streaming import CONNECT, KINDS, PATHS, UNASKED, is_empty, peer, request, streaming
 from tests.integration.realtime.test_realtime_slow import (

@@ -8,10 +8,15 @@ import pytest
 import pytest_asyncio
 import uvloop
 
+from tests.integration.realtime.conformance.browser import COOKIE, Scene, named, pages
 from tests.integration.realtime.conformance.not_built import NOT_BUILT
 from tests.integration.realtime.conformance.raw import Patience
 from tests.integration.realtime.conformance.target import OUTSIDE, Target, ours, outside
+from tests.support.browser import find, running
 from tests.support.npm import install
+
+collect_ignore_glob = ["test_conformance_browser*"] if OUTSIDE or find() is None else []
+"""What cannot be tried is not counted, and `make test` says so; another server's settings name no page of ours."""
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -61,3 +66,30 @@ else:
 def node_tests() -> Path:
     """The directory of the npm client and its drivers, with the locked packages installed."""
     return install()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[str]:
+    """One for all tests: each page has cookies and connections of its own."""
+    with running() as devtools:
+        yield devtools
+
+
+@pytest_asyncio.fixture
+async def page_url(node_tests: Path) -> AsyncIterator[str]:
+    """Where the page is, under any name."""
+    async with pages(node_tests) as url:
+        yield url
+
+
+@pytest.fixture
+def allowed(page_url: str) -> tuple[str, ...]:
+    """The origins that the settings allow."""
+    return (named("app", page_url),)
+
+
+@pytest_asyncio.fixture
+async def scene(redis_url: str, page_url: str, allowed: tuple[str, ...]) -> AsyncIterator[Scene]:
+    """A Hookcast of the test's own that names one of the two pages."""
+    async with ours(redis_url, allowed_origins=allowed, jwt_cookie=COOKIE) as server:
+        yield Scene(server, named("api", server.http_url), named("app", page_url), named("other", page_url))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -48,19 +49,16 @@ class Happenings:
                 await self._news.wait()
 
 
-class Node(Happenings):
-    """The npm client in a Node process; see tests/node/conformance.mjs for what it does and tells."""
+class Npm(Happenings, ABC):
+    """The npm client, wherever it runs; see tests/node/commands.mjs for what it does and tells."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._process = process
         self._calls = 0
 
+    @abstractmethod
     async def do(self, action: str, /, **fields: Any) -> None:
         """Has the client do something."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": action, **fields}).encode() + b"\n")
-        await self._process.stdin.drain()
 
     async def call(self, method: str, /, **fields: Any) -> Any:
         """Calls the client and gives what it returns; a refusal is `{"code": …}`."""
@@ -76,6 +74,30 @@ class Node(Happenings):
                             return event.get("value") if name == "result" else {"code": event["code"]}
                 self._news.clear()
                 await self._news.wait()
+
+
+def endpoints(url: str, *transports: str) -> list[dict[str, str]]:
+    """The client's `transports`, by order of preference."""
+    return [
+        {
+            "transport": name,
+            "endpoint": f"{url.replace('http', 'ws', 1) if name == 'websocket' else url}/connection/{name}",
+        }
+        for name in transports
+    ]
+
+
+class Node(Npm):
+    """The npm client in a Node process."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        super().__init__()
+        self._process = process
+
+    async def do(self, action: str, /, **fields: Any) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": action, **fields}).encode() + b"\n")
+        await self._process.stdin.drain()
 
     async def read(self) -> None:
         """Takes in what the process tells, to its end."""

@@ -9,21 +9,10 @@ import pytest
 from tests.integration.realtime.conformance.channels import fresh
 from tests.integration.realtime.conformance.proxy import proxied
 from tests.integration.realtime.conformance.raw import connected
-from tests.integration.realtime.conformance.stock import Node, node
+from tests.integration.realtime.conformance.stock import Node, endpoints, node
 from tests.integration.realtime.conformance.target import Target, only_ours
 
 TRANSPORTS = ("websocket", "sse", "http_stream")
-
-
-def endpoints(url: str, *transports: str) -> list[dict[str, str]]:
-    """The client's `transports`, by order of preference."""
-    return [
-        {
-            "transport": name,
-            "endpoint": f"{url.replace('http', 'ws', 1) if name == 'websocket' else url}/connection/{name}",
-        }
-        for name in transports
-    ]
 
 
 async def start(js: Node, target: Target, user: str = "ann", url: str = "", **options: Any) -> Any:
