@@ -225,7 +225,7 @@ async def test_what_is_no_redis_is_told_at_once(answer: bytes) -> None:
 
 
 async def test_a_server_that_is_only_starting_is_waited_for(tmp_path: Path) -> None:
-    """Patience is bounded; then it is Unavailable."""
+    """PATIENCE is bounded; then it is Unavailable."""
     client = create_redis(f"unix://{tmp_path}/nothing")
 
     with pytest.raises(Unavailable, match="cannot be reached"):

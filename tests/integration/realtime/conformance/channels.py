@@ -17,8 +17,6 @@ Tests of other namespaces than `full` are for Hookcast alone.
 import uuid
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from hookcast_app.settings import ChannelOptions
 
 Namespace = Literal["full", "plain", "members", "sealed", "talk", "small", "short", "last"]
@@ -53,16 +51,5 @@ def fresh(namespace: Namespace = "full") -> str:
 
 
 def options() -> dict[str, ChannelOptions]:
-    """The settings of these namespaces, as far as this version of Hookcast has such options."""
-    known = {
-        name: {option: value for option, value in values.items() if option in ChannelOptions.model_fields}
-        for name, values in NAMESPACES.items()
-    }
-    return {name: settings for name, values in known.items() if (settings := _valid(values)) is not None}
-
-
-def _valid(values: dict[str, Any]) -> ChannelOptions | None:
-    try:
-        return ChannelOptions(**values)
-    except ValidationError:
-        return None
+    """The settings of these namespaces."""
+    return {name: ChannelOptions(**values) for name, values in NAMESPACES.items()}

@@ -1,4 +1,4 @@
-"""One list of tests for every server; what Hookcast does not have yet is expected to fail, in one place."""
+"""One list of tests for every server: Hookcast itself, or another one that the environment names."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -9,8 +9,6 @@ import pytest_asyncio
 import uvloop
 
 from tests.integration.realtime.conformance.browser import COOKIE, Scene, named, pages
-from tests.integration.realtime.conformance.not_built import NOT_BUILT
-from tests.integration.realtime.conformance.raw import Patience
 from tests.integration.realtime.conformance.target import OUTSIDE, Target, ours, outside
 from tests.support.browser import find, running
 from tests.support.npm import install
@@ -22,27 +20,6 @@ collect_ignore_glob = ["test_conformance_browser*"] if OUTSIDE or find() is None
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What the app runs on is enough here: neighbouring tests run on both."""
     return {"uvloop": uvloop.new_event_loop}
-
-
-def _is_listed(item: pytest.Item) -> bool:
-    """By its name, or by its name with the parameters in brackets."""
-    return not OUTSIDE and bool({item.name, item.name.partition("[")[0]} & NOT_BUILT)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Strict: a listed test that passes is an error, so that the list gets shorter."""
-    for item in items:
-        if Path(item.path).parent == Path(__file__).parent and _is_listed(item):
-            item.add_marker(pytest.mark.xfail(reason="not built yet", strict=True))
-
-
-@pytest.fixture(autouse=True)
-def _patience(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Nobody waits long for what is expected to fail."""
-    before = Patience.seconds
-    Patience.seconds = 3.0 if _is_listed(request.node) else before
-    yield
-    Patience.seconds = before
 
 
 if OUTSIDE:

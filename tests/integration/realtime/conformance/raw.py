@@ -18,10 +18,8 @@ TRANSPORTS: tuple[Transport, ...] = ("websocket", "sse", "http_stream")
 Line = dict[str, Any]
 
 
-class Patience:
-    """Seconds that a test waits for what must come."""
-
-    seconds = 10.0
+PATIENCE = 10.0
+"""Seconds that a test waits for what must come."""
 
 
 class Ended(Exception):  # noqa: N818  it is what happened
@@ -63,14 +61,14 @@ class Speaker(ABC):
 
     async def reply(self, number: int) -> Any:
         """The reply to the command of that id."""
-        async with asyncio.timeout(Patience.seconds):
+        async with asyncio.timeout(PATIENCE):
             while number not in self._replies:
                 await self._take()
         return self._replies.pop(number)
 
     async def push(self, kind: str) -> Any:
         """The next push that holds a `pub`, a `join` or whatever `kind` says."""
-        async with asyncio.timeout(Patience.seconds):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 for push in self.pushes:
                     if kind in push:
@@ -81,7 +79,7 @@ class Speaker(ABC):
     async def ping(self) -> None:
         """Waits for one more ping."""
         before = self.pings
-        async with asyncio.timeout(Patience.seconds):
+        async with asyncio.timeout(PATIENCE):
             while self.pings == before:
                 await self._take()
 
@@ -107,7 +105,7 @@ class Speaker(ABC):
                 self.order.append(f"reply {line['id']}")
 
     async def _until_end(self) -> None:
-        async with asyncio.timeout(Patience.seconds):
+        async with asyncio.timeout(PATIENCE):
             try:
                 while True:
                     await self._take()

