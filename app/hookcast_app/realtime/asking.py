@@ -34,16 +34,16 @@ _log = structlog.get_logger("hookcast.realtime")
 
 
 class Asking:
-    """One client's; lives as long as its connection. Each method gives what follows, and raises nothing."""
+    """One client's; lives as long as its connection. Each method gives what follows, and raises nothing.
 
-    __slots__ = ("_connection", "_context", "_send", "_session")
+    It does not know the connection, so that both are freed as soon as that ends.
+    """
 
-    def __init__(
-        self, session: Session, context: Context, connection: Connection, send: Callable[[bytes], None]
-    ) -> None:
+    __slots__ = ("_context", "_send", "_session")
+
+    def __init__(self, session: Session, context: Context, send: Callable[[bytes], None]) -> None:
         self._session = session
         self._context = context
-        self._connection = connection
         self._send = send
 
     # Tokens
@@ -119,8 +119,8 @@ class Asking:
 
     # Channels
 
-    async def listened(self, effect: Listen) -> list[Effect]:
-        """Channels are listened to, and what was missed there is known.
+    async def listened(self, effect: Listen, connection: Connection) -> list[Effect]:
+        """Channels are listened to by a connection, and what was missed there is known.
 
         For a single channel what follows goes out before the hub's next write: publications come after it, and none is
         left out. With several, whoever calls holds the hub's writes back.
@@ -128,27 +128,33 @@ class Asking:
         try:
             match effect:
                 case effects.Connect():
-                    missed = await self._listen_to_all(effect.listenings)
+                    missed = await self._listen_to_all(effect.listenings, connection)
                     return self._session.connected(effect.command_id, effect.listenings, missed)
                 case effects.Subscribe():
-                    return self._session.subscribed(effect, await self._listen(effect.listening))
-                case effects.SubscribeAsTold(listening=told, is_new=is_new):
-                    found = await (self._listen(told) if is_new else self._context.catch_up(told.channel, told.since))
-                    return self._session.subscribed_as_told(effect, found)
+                    return self._session.subscribed(effect, await self._listen(effect.listening, connection))
+                case effects.SubscribeAsTold(listening=told, is_new=True):
+                    return self._session.subscribed_as_told(effect, await self._listen(told, connection))
+                case effects.SubscribeAsTold(listening=told):
+                    return self._session.subscribed_as_told(
+                        effect, await self._context.catch_up(told.channel, told.since)
+                    )
         except Refused:
             return self._not_listened(effect, protocol.LIMIT_EXCEEDED)
         except Unavailable:
             return self._not_listened(effect, protocol.INTERNAL)
 
-    async def _listen_to_all(self, listenings: Sequence[effects.Listening]) -> dict[str, Caught]:
+    async def _listen_to_all(
+        self, listenings: Sequence[effects.Listening], connection: Connection
+    ) -> dict[str, Caught]:
         # All have ended when this goes on: whatever is listened to then can be left.
-        found = await asyncio.gather(*map(self._listen, listenings), return_exceptions=True)
+        listening = [self._listen(each, connection) for each in listenings]
+        found = await asyncio.gather(*listening, return_exceptions=True)
         for each in found:
             if isinstance(each, BaseException):
                 raise each
         return {each.channel: caught for each, caught in zip(listenings, found, strict=True)}  # type: ignore[misc]
 
-    async def _listen(self, listening: effects.Listening) -> Caught:
+    async def _listen(self, listening: effects.Listening, connection: Connection) -> Caught:
         context, channel, client = self._context, listening.channel, self._session.client
         if context.is_full(channel):
             raise Refused(Reason.FORBIDDEN, f"{channel} has as many subscribers as it may")
@@ -156,7 +162,7 @@ class Asking:
             if listening.info is not None:
                 async with context.time_limit():
                     await context.presence.enter(channel, client, listening.info)
-            caught = await context.listen(channel, self._connection, listening.since)
+            caught = await context.listen(channel, connection, listening.since)
         except BaseException:
             context.presence.leave(channel, client)
             raise

@@ -45,7 +45,7 @@ class ClientConnection:
         self._session = client
         self._transport = transport
         self._context = context
-        self._asking = Asking(client, context, self, transport.reply)
+        self._asking = Asking(client, context, transport.reply)
         self._is_closed = False
         self._loop = asyncio.get_running_loop()
         self._pace = Pace(messages_per_second, self._loop.time)
@@ -113,7 +113,7 @@ class ClientConnection:
                 case effects.Connect():
                     await self._connect(effect)
                 case effects.Subscribe() | effects.SubscribeAsTold():
-                    self._do_now(await self._asking.listened(effect))
+                    self._do_now(await self._asking.listened(effect, self))
                 case effects.Publish() | effects.Present() | effects.History():
                     self._do_now(await self._asking.answered(effect))
                 case effects.Call() | effects.Message() | effects.Greet():
@@ -149,7 +149,7 @@ class ClientConnection:
         early: list[bytes] = []
         self.write = early.append
         try:
-            self._do_now(await self._asking.listened(effect))
+            self._do_now(await self._asking.listened(effect, self))
         finally:
             self.write = self._transport.write
         if sum(map(len, early)) > MAX_QUEUED:
@@ -245,6 +245,7 @@ class ClientConnection:
         self._timer.cancel()
         for expiry in self._expiries.values():
             expiry.cancel()
+        self._expiries.clear()
 
     def _release(self) -> None:
         self._is_closed = True
