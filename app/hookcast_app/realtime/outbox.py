@@ -29,12 +29,15 @@ class Outbox:
         self._changed.set()
         if self._size > MAX_QUEUED and len(self._chunks) > 1:
             self._chunks.clear()
+            on_overflow = self._on_overflow
             self.close()
-            self._on_overflow()
+            on_overflow()
 
     def close(self) -> None:
         """Takes nothing more; what is queued can still be taken."""
         self._is_closed = True
+        # It knows its owner, which knows this: without it both are freed when nobody else needs them.
+        self._on_overflow = _nothing
         self._changed.set()
 
     async def take(self) -> bytes:
@@ -46,3 +49,7 @@ class Outbox:
         self._chunks.clear()
         self._size = 0
         return taken
+
+
+def _nothing() -> None:
+    """Nothing can overflow any more."""
