@@ -25,6 +25,11 @@ class Expiry:
             self._timer = asyncio.get_running_loop().call_later(min(left, LONGEST_TIMER), self._look, at)
 
     def cancel(self) -> None:
-        """It does not matter any more."""
+        """It does not matter any more, and whoever was to be called is forgotten."""
+        self._then = _nothing
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _nothing() -> None:
+    """Nobody is called any more."""

@@ -30,46 +30,24 @@ class TurnedAway(Exception):  # noqa: N818  it is what happens to the client
 
 
 class Admission:
-    """Lives as long as it takes. `next_message` gives what the client sends, and None once it has gone."""
+    """Lives as long as its connection, which it does not know."""
 
-    def __init__(
-        self,
-        place: Place,
-        presented: Presented,
-        context: Context,
-        next_message: Callable[[], Awaitable[Message | None]],
-        *,
-        anonymous: bool,
-    ) -> None:
+    def __init__(self, place: Place, presented: Presented, context: Context, *, anonymous: bool) -> None:
         self._place = place
         self._presented = presented
         self._context = context
-        self._next_message = next_message
         self._anonymous = anonymous
 
-    async def identity(self) -> Identity | None:
-        """Who it is, or None if it has gone. Raises TurnedAway."""
+    async def identity(self, next_message: Callable[[], Awaitable[Message | None]]) -> Identity | None:
+        """Who it is, or None if it has gone. Raises TurnedAway.
+
+        `next_message` gives what the client sends, and None once it has gone.
+        """
         token = self._presented.token
         if not token and self._anonymous and not self._presented.says_token:
             return ANONYMOUS
-        token = token or await self._said_token()
+        token = token or _token_of(await next_message())
         return await self._verified(token) if token else None
-
-    async def _said_token(self) -> str:
-        """That of the first message; empty if the client has gone."""
-        message = await self._next_message()
-        if message is None:
-            return ""
-        text = message.get("text")
-        if text is None:
-            raise TurnedAway(plain_protocol.UNSUPPORTED)
-        try:
-            said = plain_protocol.parse(text)
-        except InvalidInput:
-            said = Said("")
-        if said.type != "auth" or not said.token:
-            raise TurnedAway(plain_protocol.NO_TOKEN)
-        return said.token
 
     async def _verified(self, token: str) -> Identity:
         try:
@@ -92,3 +70,19 @@ class Admission:
     def _refused(self, disconnect: Disconnect) -> TurnedAway:
         self._context.stats.refused += 1
         return TurnedAway(disconnect)
+
+
+def _token_of(message: Message | None) -> str:
+    """That of the first message; empty if the client has gone. Raises TurnedAway."""
+    if message is None:
+        return ""
+    text = message.get("text")
+    if text is None:
+        raise TurnedAway(plain_protocol.UNSUPPORTED)
+    try:
+        said = plain_protocol.parse(text)
+    except InvalidInput:
+        said = Said("")
+    if said.type != "auth" or not said.token:
+        raise TurnedAway(plain_protocol.NO_TOKEN)
+    return said.token

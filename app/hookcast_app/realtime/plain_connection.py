@@ -56,7 +56,7 @@ class PlainConnection:
         self.client = place.client or self._connection
         self._place = place
         self._since = presented.since
-        self._admission = Admission(place, presented, context, self._next, anonymous=anonymous)
+        self._admission = Admission(place, presented, context, anonymous=anonymous)
         self._transport = transport
         self._context = context
         self._claims = claims
@@ -129,7 +129,7 @@ class PlainConnection:
 
     async def _let_in(self) -> None:
         try:
-            identity = await self._admission.identity()
+            identity = await self._admission.identity(self._next)
             if identity is None or self._is_closed:
                 return
             self._on_known()
@@ -314,6 +314,7 @@ class PlainConnection:
 
     def _release(self) -> None:
         self._is_closed = True
+        self.write = self._transport.write
         self._stop_timers()
         context, channel = self._context, self._place.channel
         context.clients.leave(self)

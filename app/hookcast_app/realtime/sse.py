@@ -66,6 +66,7 @@ class EventStream:
                 await self._serve(receive, send, headers)
             finally:
                 expiry.cancel()
+                self._outbox.close()
                 for channel in self._channels:
                     self._context.leave(channel, self)
 
@@ -93,16 +94,18 @@ class EventStream:
         if self._context.is_draining():
             # Any status but 200 would keep an EventSource away for good; a stream that ends brings it back.
             self.disconnect()
-        self._sender = asyncio.create_task(self._send_all(send, headers), name="sse-send")
+        self._sender = sender = asyncio.create_task(self._send_all(send, headers), name="sse-send")
         receiver = asyncio.create_task(gone(receive), name="sse-receive")
         try:
-            await asyncio.wait({self._sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            self._sender.cancel()
+            # Its end may know this.
+            self._sender = None
+            sender.cancel()
             receiver.cancel()
-            await asyncio.wait({self._sender, receiver})
-        if not self._sender.cancelled():
-            self._sender.result()
+            await asyncio.wait({sender, receiver})
+        if not sender.cancelled():
+            sender.result()
 
     def interrupted(self, channel: str) -> None:
         """See hub.Connection. The subscription goes on; what was missed is to be fetched elsewhere."""
