@@ -1,12 +1,14 @@
 """Histories: clients that were away get what they missed, or are told that they cannot."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
-from tests.integration.realtime.server import Client, Server, client, serving, until
+from hookcast_app.realtime.positions import Position, Read
+from tests.integration.realtime.server import PATIENCE, Client, Server, client, serving, until
 
 HISTORY = {"": {"subscribe": "anyone", "publish": "subscribers", "history_size": 5, "recover": True}}
 
@@ -133,3 +135,32 @@ async def test_a_publication_that_fails_keeps_nobody_waiting(redis_url: str) -> 
             await server.realtime.publish("a", b"1")
         await server.redis.delete(shard.key("position", "a"))
         await server.realtime.publish("a", b"1")
+
+
+async def test_a_reading_that_was_given_up_is_not_used_again(redis_url: str) -> None:
+    """Nobody kept what came after it: who asks later reads anew."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        epoch = (await subscribed(reader, 2))["epoch"]
+        await publish(server, 1, 2)
+        assert [(await reader.next())["push"]["pub"]["offset"] for _ in range(2)] == [1, 2]
+        broker = server.realtime._broker
+        history, is_read, goes_on = broker._streams.history, asyncio.Event(), asyncio.Event()
+
+        async def slow(*asked: Any, **more: Any) -> Read:
+            found = await history(*asked, **more)
+            if not is_read.is_set():
+                is_read.set()
+                await goes_on.wait()
+            return found
+
+        broker._streams.history = slow  # type: ignore[method-assign]
+        given_up = asyncio.create_task(broker.catch_up("a", Position(1, epoch)))
+        await asyncio.wait_for(is_read.wait(), PATIENCE)
+        given_up.cancel()
+        await asyncio.wait({given_up})
+        await publish(server, 3)
+        await until(lambda: broker._feeds["a"].position.offset == 3)
+        found = asyncio.create_task(broker.catch_up("a", Position(1, epoch)))
+        await asyncio.sleep(0)
+        goes_on.set()
+        assert [json.loads(each)["offset"] for each in (await found).missed] == [2, 3]
