@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -135,6 +136,62 @@ async def test_a_publication_that_fails_keeps_nobody_waiting(redis_url: str) -> 
             await server.realtime.publish("a", b"1")
         await server.redis.delete(shard.key("position", "a"))
         await server.realtime.publish("a", b"1")
+
+
+async def test_a_publication_of_an_older_history_is_looked_into_once(redis_url: str) -> None:
+    """It may come after Redis lost that history; what is published then follows, and nothing is read for ever."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        await subscribed(reader, 2)
+        broker, reads = server.realtime._broker, Counter[str]()
+        history = broker._streams.history
+
+        async def counted(*asked: Any, **more: Any) -> Read:
+            reads[asked[0]] += 1
+            return await history(*asked, **more)
+
+        broker._streams.history = counted  # type: ignore[method-assign]
+        await server.redis.publish(broker._feeds["a"].name, b'older:3:{"offset":3,"data":3}')
+        await until(lambda: reads["a"] == 1 and not broker._broken)
+        await publish(server, 1)
+        assert (await reader.next())["push"]["pub"] == {"offset": 1, "data": 1}
+
+
+async def test_a_feed_that_nobody_has_is_not_mended(redis_url: str) -> None:
+    """Else what it lacks would go to those who came to the channel later, who have it."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        await subscribed(reader, 2)
+        broker = server.realtime._broker
+        left = broker._feeds["a"]
+        await reader.ask({"id": 3, "unsubscribe": {"channel": "a"}})
+        await subscribed(reader, 4)
+        left.take(Position(2, left.position.epoch), b'{"offset":2,"data":2}')
+        assert left not in broker._broken
+
+
+async def test_a_connection_lost_again_while_it_is_made_up_for_is_made_up_for(redis_url: str) -> None:
+    """What was read after the first loss does not have what was published during the second."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        await subscribed(reader, 2)
+        broker = server.realtime._broker
+        (connection,) = broker._connections.values()
+        history, is_read, goes_on = broker._streams.history, asyncio.Event(), asyncio.Event()
+
+        async def slow(*asked: Any, **more: Any) -> Read:
+            found = await history(*asked, **more)
+            is_read.set()
+            await goes_on.wait()
+            return found
+
+        broker._streams.history = slow  # type: ignore[method-assign]
+        await server.redis.client_kill_filter(_type="pubsub")
+        await asyncio.wait_for(is_read.wait(), PATIENCE)
+        first = connection._connection
+        await server.redis.client_kill_filter(_type="pubsub")
+        await publish(server, 1)
+        await until(lambda: connection._connection not in {None, first} and not connection._commands)
+        await until(lambda: not connection._unconfirmed)
+        goes_on.set()
+        assert (await reader.next())["push"]["pub"]["offset"] == 1
 
 
 async def test_a_reading_that_was_given_up_is_not_used_again(redis_url: str) -> None:
