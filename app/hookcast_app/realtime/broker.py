@@ -99,13 +99,17 @@ class _Feed:
             self.moved.set()
         self.broker.hub.publish(self.channel, publication, self.position.epoch)
 
-    def mended(self) -> None:
-        """Whatever came meanwhile may follow."""
+    def mended(self, seen: int) -> None:
+        """Whatever came meanwhile may follow.
+
+        The first `seen` had come before the reading that mended it began: of another epoch they are of an older one.
+        """
         self.is_mending = False
         self.moved.set()
         ahead, self.ahead = self.ahead, []
-        for position, publication in ahead:
-            self.take(position, publication)
+        for number, (position, publication) in enumerate(ahead):
+            if number >= seen or position.epoch == self.position.epoch:
+                self.take(position, publication)
         self.ready.set()
 
 
@@ -133,8 +137,8 @@ class Broker:
             for shard in shards.servers
         }
         self._feeds: dict[str, _Feed] = {}
-        self._broken: dict[_Feed, None] = {}
-        """Feeds whose position is to be looked up, and what they lack read."""
+        self._broken: dict[_Feed, int] = {}
+        """Feeds whose position is to be looked up, and what they lack read; and how often that was asked for."""
         self._has_broken = asyncio.Event()
 
     @property
@@ -255,9 +259,10 @@ class Broker:
 
     def mend(self, feed: _Feed) -> None:
         """Has it looked up where a channel stands, and what is missing read."""
-        feed.is_mending = True
-        self._broken[feed] = None
-        self._has_broken.set()
+        if self._feeds.get(feed.channel) is feed:  # else nobody listens any more, or another one took its place
+            feed.is_mending = True
+            self._broken[feed] = self._broken.get(feed, 0) + 1
+            self._has_broken.set()
 
     # Lifetimes
 
@@ -283,11 +288,11 @@ class Broker:
         while True:
             await self._has_broken.wait()
             self._has_broken.clear()
-            some = list(self._broken)[:MENDED_AT_ONCE]
+            some = list(self._broken.items())[:MENDED_AT_ONCE]
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    for feed in some:
-                        tasks.create_task(self._mend(feed))
+                    for feed, asked in some:
+                        tasks.create_task(self._mend(feed, asked))
                 failures = 0
             except* Unavailable as error:
                 failures += 1
@@ -296,13 +301,13 @@ class Broker:
             if self._broken:
                 self._has_broken.set()
 
-    async def _mend(self, feed: _Feed) -> None:
-        before = feed.position
+    async def _mend(self, feed: _Feed, asked: int) -> None:
+        before, seen = feed.position, len(feed.ahead)
         # Not a reading that others have begun: it must come after what was interrupted.
         wanted = (f"({before.offset}", "+", -1) if before.epoch else ("-", "+", 0)
         found = await self._streams.history(feed.channel, *wanted)
-        if feed not in self._broken:
-            return  # nobody listens any more
+        if self._broken.get(feed) != asked:
+            return  # nobody listens any more, or it was interrupted again, and this may be too old
         del self._broken[feed]
         if not before.epoch:
             feed.position = found.position
@@ -312,4 +317,4 @@ class Broker:
         else:
             feed.position = found.position
             self.interrupted(feed)
-        feed.mended()
+        feed.mended(seen)

@@ -106,13 +106,17 @@ class Streams:
     async def since(self, channel: str, offset: int) -> Read:
         """Where a channel stands, and what was published since. Raises Unavailable.
 
-        Those who ask the same while it is read get the same answer.
+        Those who ask the same while it is read get the same answer, unless one of those who wait for it has given up:
+        what came after a reading is kept for as long as they wait.
         """
         key = (channel, offset)
         if (reading := self._reads.get(key)) is None:
             reading = self._reads[key] = asyncio.ensure_future(self.history(channel, f"({offset}", "+", -1))
-            reading.add_done_callback(lambda _: self._reads.pop(key).exception())
-        return await asyncio.shield(reading)
+        try:
+            return await asyncio.shield(reading)
+        finally:
+            if self._reads.get(key) is reading:
+                del self._reads[key]
 
     async def history(self, channel: str, first: str, last: str, limit: int, *, reverse: bool = False) -> Read:
         """Where a channel stands, and a part of its history; see history.lua. Raises Unavailable.

@@ -1,12 +1,15 @@
 """Histories: clients that were away get what they missed, or are told that they cannot."""
 
+import asyncio
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 
-from tests.integration.realtime.server import Client, Server, client, serving, until
+from hookcast_app.realtime.positions import Position, Read
+from tests.integration.realtime.server import PATIENCE, Client, Server, client, serving, until
 
 HISTORY = {"": {"subscribe": "anyone", "publish": "subscribers", "history_size": 5, "recover": True}}
 
@@ -133,3 +136,88 @@ async def test_a_publication_that_fails_keeps_nobody_waiting(redis_url: str) -> 
             await server.realtime.publish("a", b"1")
         await server.redis.delete(shard.key("position", "a"))
         await server.realtime.publish("a", b"1")
+
+
+async def test_a_publication_of_an_older_history_is_looked_into_once(redis_url: str) -> None:
+    """It may come after Redis lost that history; what is published then follows, and nothing is read for ever."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        await subscribed(reader, 2)
+        broker, reads = server.realtime._broker, Counter[str]()
+        history = broker._streams.history
+
+        async def counted(*asked: Any, **more: Any) -> Read:
+            reads[asked[0]] += 1
+            return await history(*asked, **more)
+
+        broker._streams.history = counted  # type: ignore[method-assign]
+        await server.redis.publish(broker._feeds["a"].name, b'older:3:{"offset":3,"data":3}')
+        await until(lambda: reads["a"] == 1 and not broker._broken)
+        await publish(server, 1)
+        assert (await reader.next())["push"]["pub"] == {"offset": 1, "data": 1}
+
+
+async def test_a_feed_that_nobody_has_is_not_mended(redis_url: str) -> None:
+    """Else what it lacks would go to those who came to the channel later, who have it."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        await subscribed(reader, 2)
+        broker = server.realtime._broker
+        left = broker._feeds["a"]
+        await reader.ask({"id": 3, "unsubscribe": {"channel": "a"}})
+        await subscribed(reader, 4)
+        left.take(Position(2, left.position.epoch), b'{"offset":2,"data":2}')
+        assert left not in broker._broken
+
+
+async def test_a_connection_lost_again_while_it_is_made_up_for_is_made_up_for(redis_url: str) -> None:
+    """What was read after the first loss does not have what was published during the second."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        await subscribed(reader, 2)
+        broker = server.realtime._broker
+        (connection,) = broker._connections.values()
+        history, is_read, goes_on = broker._streams.history, asyncio.Event(), asyncio.Event()
+
+        async def slow(*asked: Any, **more: Any) -> Read:
+            found = await history(*asked, **more)
+            is_read.set()
+            await goes_on.wait()
+            return found
+
+        broker._streams.history = slow  # type: ignore[method-assign]
+        await server.redis.client_kill_filter(_type="pubsub")
+        await asyncio.wait_for(is_read.wait(), PATIENCE)
+        first = connection._connection
+        await server.redis.client_kill_filter(_type="pubsub")
+        await publish(server, 1)
+        await until(lambda: connection._connection not in {None, first} and not connection._commands)
+        await until(lambda: not connection._unconfirmed)
+        goes_on.set()
+        assert (await reader.next())["push"]["pub"]["offset"] == 1
+
+
+async def test_a_reading_that_was_given_up_is_not_used_again(redis_url: str) -> None:
+    """Nobody kept what came after it: who asks later reads anew."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        epoch = (await subscribed(reader, 2))["epoch"]
+        await publish(server, 1, 2)
+        assert [(await reader.next())["push"]["pub"]["offset"] for _ in range(2)] == [1, 2]
+        broker = server.realtime._broker
+        history, is_read, goes_on = broker._streams.history, asyncio.Event(), asyncio.Event()
+
+        async def slow(*asked: Any, **more: Any) -> Read:
+            found = await history(*asked, **more)
+            if not is_read.is_set():
+                is_read.set()
+                await goes_on.wait()
+            return found
+
+        broker._streams.history = slow  # type: ignore[method-assign]
+        given_up = asyncio.create_task(broker.catch_up("a", Position(1, epoch)))
+        await asyncio.wait_for(is_read.wait(), PATIENCE)
+        given_up.cancel()
+        await asyncio.wait({given_up})
+        await publish(server, 3)
+        await until(lambda: broker._feeds["a"].position.offset == 3)
+        found = asyncio.create_task(broker.catch_up("a", Position(1, epoch)))
+        await asyncio.sleep(0)
+        goes_on.set()
+        assert [json.loads(each)["offset"] for each in (await found).missed] == [2, 3]

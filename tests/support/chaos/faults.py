@@ -33,12 +33,13 @@ async def make(
     *,
     first: Sequence[Fault] = (),
     beside: Fault | None = None,
+    chance: random.Random | None = None,
 ) -> None:
     """The `first` ones and then any of `faults`, one after the other for so long, each counted in `made` by its name.
 
     `beside` is made beside them, again and again with pauses.
     """
-    chance = random.Random()  # noqa: S311  any moment will do
+    chance = chance or random.Random()  # noqa: S311  any moment will do
     pending = deque(first)
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
