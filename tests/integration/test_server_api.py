@@ -150,7 +150,7 @@ HOSTILE: dict[str, tuple[str, str | bytes, int, str]] = {
     ),
     "many spared": ("disconnect", json.dumps({"user": "ann", "whitelist": ["a"] * 1_001}), 106, "whitelist: has 1001"),
     "subscribe to nothing": ("subscribe", '{"user":"ann"}', 107, "channel: a channel's name is"),
-    "override": ("subscribe", '{"user":"ann","channel":"a","override":{"presence":{"value":true}}}', 108, "override"),
+    "override": ("subscribe", '{"user":"ann","channel":"a","override":{"presence":true}}', 107, "override"),
     "expires before 1970": ("refresh", '{"user":"ann","expire_at":-1}', 107, "expire_at: expected `int` >= 0"),
     "no presence": ("presence", '{"channel":"plain:a"}', 108, "channel: its namespace does not set presence"),
     "no presence to count": ("presence_stats", '{"channel":"plain:a"}', 108, "does not set presence"),

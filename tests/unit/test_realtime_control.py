@@ -2,6 +2,7 @@
 
 import pytest
 
+from hookcast_app.auth.identity import Override, Switch
 from hookcast_app.realtime import control
 
 
@@ -10,6 +11,7 @@ from hookcast_app.realtime import control
     [
         control.Emulated("s", "{}\n{}"),
         control.Subscribe(user="ann", channel="a", info={"seat": 7}, data=[1], recover_since=(3, "e")),
+        control.Subscribe(user="ann", channel="a", override=Override(presence=Switch(True))),
         control.Unsubscribe(user="", client="c", channel="", code=2000, reason="r"),
         control.Disconnect(user="ann", code=4000, reason="r", spared=("c1", "c2")),
         control.Refresh(user="ann", is_expired=False, expires_at=1.5),

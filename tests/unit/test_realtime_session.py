@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hookcast_app.auth import Grant, Identity, SubscribeOptions
+from hookcast_app.auth import Grant, Identity, Override, SubscribeOptions
+from hookcast_app.auth.identity import Switch
 from hookcast_app.realtime import control, protocol
 from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.effects import (
@@ -298,6 +299,18 @@ def test_the_server_subscribes_and_unsubscribes() -> None:
     assert line(push)["push"]["unsubscribe"] == {"code": 2000, "reason": "r"}
     [push] = client.told(control.Unsubscribe(user="", channel="kept:a", code=2000, reason="r"))
     assert client.told(control.Unsubscribe(user="", channel="", code=2000, reason="r")) == []
+
+
+def test_the_server_may_subscribe_with_other_options() -> None:
+    """For this client alone."""
+    client = connected()
+    override = Override(join_leave=Switch(False), force_recovery=Switch(False), presence=Switch(False))
+
+    [effect] = client.told(control.Subscribe(user="", channel="kept:a", override=override))
+    assert effect == SubscribeAsTold(Listening("kept:a"), None, is_new=True)
+    [push] = client.subscribed_as_told(effect, CAUGHT)
+    assert line(push)["push"] == {"channel": "kept:a", "subscribe": {}}
+    assert error(do(client, {"id": 2, "presence": {"channel": "kept:a"}})) == 108
 
 
 def test_the_server_refreshes_and_disconnects() -> None:

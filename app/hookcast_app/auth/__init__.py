@@ -1,7 +1,16 @@
 """Who is calling and what they may do: API keys of services, connection and subscription tokens of clients."""
 
 from hookcast_app.auth.errors import TokenExpired, TokenInvalid
-from hookcast_app.auth.identity import ANONYMOUS, Capability, Grant, Identity, Match, Permission, SubscribeOptions
+from hookcast_app.auth.identity import (
+    ANONYMOUS,
+    Capability,
+    Grant,
+    Identity,
+    Match,
+    Override,
+    Permission,
+    SubscribeOptions,
+)
 from hookcast_app.auth.keys import ApiKeys, Caller
 from hookcast_app.auth.tokens import TokenVerifier
 
@@ -13,6 +22,7 @@ __all__ = [
     "Grant",
     "Identity",
     "Match",
+    "Override",
     "Permission",
     "SubscribeOptions",
     "TokenExpired",

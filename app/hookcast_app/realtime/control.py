@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from hookcast_app.auth import Override
+
 
 class Emulated(msgspec.Struct, frozen=True, tag="emulated"):
     """Commands of a client whose stream is elsewhere, one on each line."""
@@ -37,6 +39,8 @@ class Subscribe(_Chosen, frozen=True, kw_only=True, tag="subscribe"):
     info: Any = None
     data: Any = None
     expires_at: float | None = None
+    override: Override | None = None
+    """Options of the channel that this changes, for them alone."""
     recover_since: tuple[int, str] | None = None
     """The offset and epoch that their client knows already."""
 

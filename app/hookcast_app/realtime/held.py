@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from hookcast_app.auth import Grant, SubscribeOptions
+from hookcast_app.auth import Grant, Override
 from hookcast_app.realtime.positions import Caught, Position
 from hookcast_app.settings import ChannelOptions
 
@@ -32,9 +32,9 @@ class Held:
         return self.options.recover or self.options.cache_last
 
 
-def overridden(options: ChannelOptions, asked: SubscribeOptions) -> ChannelOptions:
-    """A channel's options as a connection token changes them for one subscription."""
-    if (override := asked.override) is None:
+def overridden(options: ChannelOptions, override: Override | None) -> ChannelOptions:
+    """A channel's options as a token, or the server API, changes them for one subscription."""
+    if override is None:
         return options
     switches = {
         "presence": override.presence,

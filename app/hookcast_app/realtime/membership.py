@@ -19,7 +19,7 @@ from hookcast_app.realtime.effects import (
     SubscribeAsTold,
     Unsubscribe,
 )
-from hookcast_app.realtime.held import Held, lasting, result_of
+from hookcast_app.realtime.held import Held, lasting, overridden, result_of
 from hookcast_app.realtime.positions import Caught, Position
 from hookcast_app.realtime.protocol import Failure
 
@@ -131,7 +131,8 @@ class Membership:
         channel = order.channel
         held = self.held.get(channel)
         if held is None:
-            held = self.held[channel] = Held(self.rules.options(channel), by_server=True)
+            options = overridden(self.rules.options(channel), order.override)
+            held = self.held[channel] = Held(options, by_server=True)
         held.info, held.expires_at = order.info, order.expires_at
         is_new = not held.is_answered
         since = Position(*order.recover_since) if order.recover_since else None

@@ -146,7 +146,7 @@ class Session(Membership):
         return [Connect(command_id, tuple(listenings))] if listenings else self.connected(command_id, (), {})
 
     def _held_by_token(self, channel: str, options: SubscribeOptions) -> Held:
-        rules = overridden(self.rules.options(channel), options)
+        rules = overridden(self.rules.options(channel), options.override)
         return Held(rules, by_server=True, info=options.info)
 
     def connected(self, command_id: int, listenings: Sequence[Listening], caught: Mapping[str, Caught]) -> list[Effect]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from hookcast_app.auth import Override
 from hookcast_core.errors import InvalidInput, Reason
 
 Offset = Annotated[int, msgspec.Meta(ge=0, lt=2**53)]
@@ -64,7 +65,7 @@ class SubscribeRequest(Chosen, frozen=True, kw_only=True):
     b64data: str | None = None
     expire_at: Seconds | None = None
     recover_since: StreamPosition | None = None
-    override: dict[str, Any] | None = None
+    override: Override | None = None
 
 
 class UnsubscribeRequest(Chosen, frozen=True, kw_only=True):

@@ -45,9 +45,6 @@ def order(request: OrderRequest, max_bytes: int) -> Order:
 
 def _subscribe(request: SubscribeRequest, max_bytes: int) -> Subscribe:
     check_channel(request.channel)
-    if request.override:
-        detail = "is not offered; set options of the channel's namespace (HOOKCAST_CHANNEL_NAMESPACES)"
-        raise InvalidInput(Reason.NOT_FOUND, "override", detail)
     since = request.recover_since
     return Subscribe(
         **_chosen(request),
@@ -55,6 +52,7 @@ def _subscribe(request: SubscribeRequest, max_bytes: int) -> Subscribe:
         info=_value("info", request.info, request.b64info, max_bytes),
         data=_value("data", request.data, request.b64data, max_bytes),
         expires_at=request.expire_at or None,
+        override=request.override,
         recover_since=None if since is None else (since.offset, since.epoch),
     )
 
