@@ -306,6 +306,10 @@ class Broker:
         # Not a reading that others have begun: it must come after what was interrupted.
         wanted = (f"({before.offset}", "+", -1) if before.epoch else ("-", "+", 0)
         found = await self._streams.history(feed.channel, *wanted)
+        if found.position.epoch == before.epoch and found.position.offset < before.offset:
+            # Redis has lost what was here already, and will give its numbers to others.
+            await self._streams.renew(feed.channel, before.epoch)
+            return  # it is read again
         if self._broken.get(feed) != asked:
             return  # nobody listens any more, or it was interrupted again, and this may be too old
         del self._broken[feed]

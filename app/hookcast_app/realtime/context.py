@@ -60,15 +60,18 @@ class Context:
     is_draining: Callable[[], bool]
     """Whether new clients should go elsewhere."""
 
-    async def listen(self, channel: str, connection: Connection, since: Position | None = None) -> Caught:
+    async def listen(
+        self, channel: str, connection: Connection, since: Position | None = None, *, wants_all: bool = False
+    ) -> Caught:
         """Subscribes a connection, and says what it missed since it was there last.
 
+        Where a channel has `cache_last` that is the newest publication; with `wants_all`, only for who was never there.
         Raises Unavailable if Redis does not answer within `timing.redis` seconds, Refused if the channel is full.
         """
         async with self.time_limit():
             await self.broker.subscribe(channel)
         try:
-            caught = await self.catch_up(channel, since)
+            caught = await self.catch_up(channel, since, wants_all=wants_all)
             # Others may have come while Redis was waited for; from here to the hub nothing is.
             self._check_room(channel)
         except BaseException:
@@ -77,10 +80,10 @@ class Context:
         self.hub.subscribe(channel, connection)
         return caught
 
-    async def catch_up(self, channel: str, since: Position | None) -> Caught:
+    async def catch_up(self, channel: str, since: Position | None, *, wants_all: bool = False) -> Caught:
         """Where a channel stands that somebody here listens on, and what was missed since. Raises Unavailable."""
         async with self.time_limit():
-            last = self.rules.options(channel).cache_last
+            last = self.rules.options(channel).cache_last and not (wants_all and since is not None)
             return await self.broker.catch_up(channel, since, last=last)
 
     def leave(self, channel: str, connection: Connection) -> None:

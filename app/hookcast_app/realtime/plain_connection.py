@@ -12,7 +12,6 @@ from hookcast_app.realtime.claims import Claims
 from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.event_ids import shown
 from hookcast_app.realtime.expiry import Expiry
-from hookcast_app.realtime.following import follow
 from hookcast_app.realtime.framing import Encoding, encoded, frame
 from hookcast_app.realtime.limits import Pace
 from hookcast_app.realtime.outbox import MAX_QUEUED
@@ -163,7 +162,7 @@ class PlainConnection:
                 raise TurnedAway(plain_protocol.TAKEN)
             await context.listen(direct_channel(self.client), self)
         more = await self._present()
-        caught = await follow(context, place.channel, self, self._since)
+        caught = await context.listen(place.channel, self, self._since, wants_all=True)
         if not self._is_closed:
             # The answer goes out before the hub's next write: publications come after it, and none is left out.
             self._welcome(caught, more)

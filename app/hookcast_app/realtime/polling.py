@@ -7,7 +7,6 @@ import msgspec
 
 from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.event_ids import shown
-from hookcast_app.realtime.following import follow
 from hookcast_app.realtime.framing import Encoding
 from hookcast_app.realtime.positions import Position, offset_of
 
@@ -79,7 +78,7 @@ class Poll:
         return self._given(since, [each.publication for each in found])
 
     async def _coming(self, since: Position) -> Messages:
-        caught = await follow(self._context, self._channel, self, since)
+        caught = await self._context.listen(self._channel, self, since, wants_all=True)
         try:
             if not caught.is_all:
                 return _lost(caught.position)

@@ -9,7 +9,6 @@ import structlog
 from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.event_ids import EventIds, shown
 from hookcast_app.realtime.expiry import Expiry
-from hookcast_app.realtime.following import follow
 from hookcast_app.realtime.framing import Encoding, encoded, reset_event
 from hookcast_app.realtime.outbox import Outbox
 from hookcast_app.realtime.positions import Caught, Position
@@ -61,7 +60,8 @@ class EventStream:
             expiry = Expiry(self._expires_at, self._context.clock, self.disconnect)
             try:
                 for channel in self._channels:
-                    self._caught(channel, await follow(self._context, channel, self, self._since.get(channel)))
+                    since = self._since.get(channel)
+                    self._caught(channel, await self._context.listen(channel, self, since, wants_all=True))
                 self._context.stats.connects += 1
                 await self._serve(receive, send, headers)
             finally:

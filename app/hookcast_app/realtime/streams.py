@@ -24,6 +24,7 @@ PUBLICATION_LUA = files("hookcast_app.realtime").joinpath("publication.lua").rea
 """What goes before every script that publishes on channels."""
 _publish = Script("hookcast_app.realtime", "publish.lua", PUBLICATION_LUA)
 _history = Script("hookcast_app.realtime", "history.lua")
+_renew = Script("hookcast_app.realtime", "renew.lua")
 
 
 class Outgoing(NamedTuple):
@@ -132,6 +133,12 @@ class Streams:
         entries = cast("list[tuple[bytes, list[bytes]]]", found)
         kept = [Kept(int(entry.partition(b"-")[0]), fields[1]) for entry, fields in entries]
         return Read(Position(int(offset), epoch.decode()), kept)
+
+    async def renew(self, channel: str, epoch: str) -> None:
+        """Begins a new epoch of a channel if it is still of that one. Raises Unavailable."""
+        shard = self._shards.of(channel)
+        with translated("begin a new epoch of a channel"):
+            await _renew(shard.redis, [shard.key("position", channel)], [epoch, new_epoch()])
 
     async def forget(self, channel: str) -> None:
         """Removes a channel's history; it stands where it stood. Raises Unavailable."""

@@ -82,6 +82,30 @@ async def test_a_history_that_is_gone_is_told(redis_url: str) -> None:
         assert found["offset"] == 1
 
 
+async def test_a_history_that_has_gone_back_begins_anew(redis_url: str) -> None:
+    """As after a fail-over to a replica that lacked the newest: their numbers come again, for other publications."""
+    async with serving(redis_url, channel_namespaces=HISTORY) as server, client(server) as reader:
+        epoch = (await subscribed(reader, 2))["epoch"]
+        shard = server.realtime.backend.streams._shards.of("a")
+        await publish(server, 1)
+        old = {key: await server.redis.dump(key) for key in (shard.key("position", "a"), shard.key("history", "a"))}
+        await publish(server, 2, 3)
+        for _ in range(3):
+            await reader.next()
+        for key, value in old.items():
+            await server.redis.restore(key, 0, value or b"", replace=True)
+
+        await server.redis.client_kill_filter(_type="pubsub")
+        assert (await reader.next())["push"]["unsubscribe"]["code"] == 2500
+        await publish(server, 4, 5, 6)
+        async with client(server) as late:
+            # It has seen publication 2 of before, and would get from 3 on.
+            again = await subscribed(late, 2, recover=True, epoch=epoch, offset=2)
+        assert "recovered" not in again
+        assert again["offset"] == 4
+        assert again["epoch"] != epoch
+
+
 async def test_history_and_presence(redis_url: str) -> None:
     """Subscribers read what was published and who is there, and hear of others who come and go."""
     namespaces = {"": {**HISTORY[""], "presence": True, "join_leave": True}}
