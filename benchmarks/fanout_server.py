@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hookcast_app.http_wire import HttpServerState
 from hookcast_app.realtime import UVICORN_OPTIONS, ChannelRules, Realtime, Shards, encode_publication
 from hookcast_app.redis import Servers
 from hookcast_app.settings import ChannelOptions, Settings
@@ -80,7 +81,9 @@ async def serve(kind: str, redis_url: str) -> None:
     print(listener.getsockname()[1], flush=True)
     async with asyncio.TaskGroup() as group:
         broker = group.create_task(realtime.run())
-        await uvicorn.Server(config).serve([listener])
+        server = uvicorn.Server(config)
+        server.server_state = HttpServerState()
+        await server.serve([listener])
         broker.cancel()
 
 

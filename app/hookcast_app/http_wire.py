@@ -5,10 +5,14 @@ for ever for the first request. It also loses the body of a request that offers 
 on undocumented parts of uvicorn 0.54: `test_server.py` says which.
 """
 
+from abc import abstractmethod
 from asyncio import Protocol, Transport
-from typing import cast
+from typing import Any, cast
+from urllib.parse import unquote
 
 import httptools
+from starlette.types import ASGIApp, Scope
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -35,6 +39,22 @@ class HttpServerState(ServerState):
         return len(overdue)
 
 
+class Upgraded(Protocol):
+    """A WebSocket class that takes over a connection with the request that HttpWire has read.
+
+    Any other one, which uvicorn has, is given the request as text once more.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __init__(self, state: ServerState, transport: Transport) -> None: ...
+
+    @abstractmethod
+    def begin(self, app: ASGIApp, scope: Scope) -> None:
+        """The scope lacks `subprotocols`, and what the class offers in `extensions`."""
+
+
 class HttpWire(HttpToolsProtocol):
     """One connection. Refuses an endless head with 431 (RFC 6585, 5) and a slow one with 408 (RFC 9110, 15.5.9).
 
@@ -44,11 +64,18 @@ class HttpWire(HttpToolsProtocol):
 
     server_state: HttpServerState
     _unparsed = 0
+    _takes_upgrade = False
+    """Whether the head that was read is that of a WebSocket."""
     _is_upgraded = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """For asyncio."""
-        super().connection_made(transport)
+        """For asyncio. Uvicorn's own makes a socket object for each address that it asks for."""
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.server = _address(transport.get_extra_info("sockname"))
+        self.client = cast("tuple[str, int] | None", _address(transport.get_extra_info("peername")))
+        self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         self.server_state.waiting[self] = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -97,18 +124,27 @@ class HttpWire(HttpToolsProtocol):
         self.parser.feed_data(b"".join((*head, b"\r\n")))
 
     def _should_upgrade(self) -> bool:
-        """Only a GET of HTTP/1.1 becomes a WebSocket (RFC 6455, 4.1; RFC 9110, 7.8)."""
+        """What uvicorn asks several times of each request."""
+        return self._takes_upgrade
+
+    def _is_websocket(self) -> bool:
+        """Only a GET of HTTP/1.1 becomes a WebSocket (RFC 6455, 4.1; RFC 9110, 7.8).
+
+        One that comes before an earlier request is answered does not, for answers keep the order (RFC 9112, 9.3.2).
+        """
         is_get = self.parser.get_method() == b"GET" and self.parser.get_http_version() == "1.1"
-        return is_get and super()._should_upgrade()
+        return is_get and not self._is_answering() and super()._should_upgrade()
 
     def _is_offer(self) -> bool:
         """Whether what was read is a head with an upgrade that is not taken; CONNECT is uvicorn's to refuse."""
-        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT" and not self._should_upgrade()
+        is_ignored = self.parser.should_upgrade() and not self._takes_upgrade
+        return is_ignored and self.parser.get_method() != b"CONNECT"
 
     def on_headers_complete(self) -> None:
         """For httptools: a request begins, or an upgrade."""
         self._unparsed = 0
         self.server_state.waiting.pop(self, None)
+        self._takes_upgrade = self.parser.should_upgrade() and self._is_websocket()
         if not self._is_offer():
             # A peer that never reads would keep its connection, and what waits for it, for as long as it likes.
             self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
@@ -127,8 +163,34 @@ class HttpWire(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """The WebSocket protocol takes over the transport."""
         self._unparsed = 0
+        if not issubclass(cast("type", self.ws_protocol_class), Upgraded):
+            self._is_upgraded = True
+            super().handle_websocket_upgrade()
+            return
+        scope = self._websocket_scope()
         self._is_upgraded = True
-        super().handle_websocket_upgrade()
+        self.connections.discard(self)
+        wire = cast("type[Upgraded]", self.ws_protocol_class)(self.server_state, self.transport)
+        self.transport.set_protocol(wire)
+        wire.begin(cast("ASGIApp", self.app), scope)
+        # The parser knows this object: without it both are freed at once.
+        self.parser = None  # type: ignore[assignment]  # as uvicorn does at the end
+
+    def _websocket_scope(self) -> Scope:
+        """Of ASGI, from what was read of the request. Raises HttpParserError for a target that is none."""
+        target = httptools.parse_url(self.url)
+        path = target.path or b"/"
+        scope = cast("dict[str, Any]", self.scope)
+        del scope["method"]
+        return scope | {
+            "type": "websocket",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.4"},
+            "scheme": "wss" if self.scheme == "https" else "ws",
+            "path": self.root_path + unquote(path.decode("ascii")),
+            "raw_path": self.root_path.encode("ascii") + path,
+            "query_string": target.query or b"",
+            "extensions": {},
+        }
 
     def refuse(self, status: bytes, why: bytes) -> None:
         """Answers, if no answer was begun, and closes."""
@@ -146,3 +208,10 @@ class HttpWire(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle
         return cycle is not None and not cycle.response_complete
+
+
+def _address(name: object) -> tuple[str, int | None] | None:
+    """As ASGI has it, of a TCP socket's name, or of a Unix socket's."""
+    if isinstance(name, tuple):
+        return name[0], name[1]
+    return (name, None) if isinstance(name, str) and name else None

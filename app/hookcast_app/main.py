@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
@@ -108,33 +108,33 @@ class Application:
             if self._dispatching is not None:
                 group.create_task(self._dispatching.drain(seconds))
 
-    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """The hottest paths do not pass through FastAPI's routing."""
         path = scope.get("path")
+        app: ASGIApp = self._fastapi
         if scope["type"] in {"websocket", "http"} and path == WEBSOCKET_PATH and self._realtime is not None:
-            await self._realtime.websocket(scope, receive, send)
+            app = self._realtime.websocket
         elif scope["type"] == "http" and path in HTTP_PATHS and self._realtime is not None:
-            await self._realtime.http(scope, receive, send)
+            app = self._realtime.http
         elif (
             scope["type"] in {"websocket", "http"}
             and path is not None
             and path.startswith(PLAIN_PREFIX)
             and self._realtime is not None
         ):
-            await self._realtime.plain(scope, receive, send)
+            app = self._realtime.plain
         elif (
             scope["type"] == "http"
             and path == events_routes.PATH
             and scope["method"] == "POST"
             and self._events is not None
         ):
-            await self._events(scope, receive, send)
+            app = self._events
         elif scope["type"] == "http" and path in ServerApiEndpoint.paths and self._server_api is not None:
-            await self._server_api(scope, receive, send)
+            app = self._server_api
         elif scope["type"] == "http" and path is not None and path.startswith(body_gate.PREFIX):
-            await self._gate(scope, receive, send)
-        else:
-            await self._fastapi(scope, receive, send)
+            app = self._gate
+        return app(scope, receive, send)
 
     def _administration(self) -> FastAPI:
         admin = FastAPI(title="Hookcast administration", openapi_url=None)

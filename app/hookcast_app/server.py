@@ -5,7 +5,7 @@ import contextlib
 import errno
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 from typing import NamedTuple, Protocol
 
@@ -22,8 +22,6 @@ from hookcast_core.errors import InvalidInput, Reason
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75
 """Longer than the idle time of the usual balancers (60 s), or they would send into connections that we just closed."""
-WS_MAX_BYTES = 65_536 + 1_024
-"""A message of the client protocol and its frame."""
 CLOSE_SECONDS = 5
 """How long answers under way may take once nothing new is accepted."""
 CLOSE_SECONDS_EMBEDDED = 1
@@ -103,11 +101,11 @@ class TwoPorts:
         self._admin = admin
         self._admin_port = admin_port
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """ASGI."""
         server = scope.get("server")
         app = self._admin if server is not None and server[1] == self._admin_port else self._main
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
 
 class HookcastServer(uvicorn.Server):
@@ -227,9 +225,6 @@ def _config(
         loop="auto",
         http=HttpWire,
         ws="none" if websocket is None else websocket,
-        ws_max_size=WS_MAX_BYTES,
-        ws_ping_interval=None,  # the client protocol pings
-        ws_per_message_deflate=False,  # 57 KB a connection instead of 23
         log_config=None,
         access_log=False,  # the correlation layer tells each request
         proxy_headers=False,  # any client could claim any address

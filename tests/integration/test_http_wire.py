@@ -8,7 +8,7 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from hookcast_app.http_wire import HttpServerState, HttpWire
+from hookcast_app.http_wire import HttpServerState
 from hookcast_app.realtime import UVICORN_OPTIONS
 from tests.support.app import ended, eventually
 
@@ -31,9 +31,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture
 async def connection() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    config = uvicorn.Config(
-        echo, port=0, http=HttpWire, lifespan="off", log_config=None, access_log=False, **UVICORN_OPTIONS
-    )
+    config = uvicorn.Config(echo, port=0, lifespan="off", log_config=None, access_log=False, **UVICORN_OPTIONS)
     server = uvicorn.Server(config)
     server.server_state = HttpServerState()
     task = asyncio.create_task(server._serve())
@@ -82,6 +80,18 @@ async def test_an_upgrade_that_is_not_taken_is_ignored(
 
     assert await answer(reader) == ["POST", "/1", "hello"]
     assert await answer(reader) == ["POST", "/2", "again"]
+
+
+async def test_a_websocket_does_not_overtake_an_answer(
+    connection: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+) -> None:
+    """RFC 9112, 9.3.2: what is answered comes in order; an offer that comes too early is ignored."""
+    reader, writer = connection
+    writer.write(b"".join(request("/1", "", "hello", chunked=False)))
+    writer.write(f"GET /2 HTTP/1.1\r\nHost: x\r\n{WEBSOCKET}\r\n".encode())
+
+    assert await answer(reader) == ["POST", "/1", "hello"]
+    assert await answer(reader) == ["GET", "/2", ""]
 
 
 async def test_many_offers_in_one_segment_are_all_ignored(

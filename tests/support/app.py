@@ -14,6 +14,7 @@ import uvicorn
 import yaml
 from pydantic import SecretStr
 
+from hookcast_app.http_wire import HttpServerState
 from hookcast_app.main import Application, create_app
 from hookcast_app.realtime import UVICORN_OPTIONS
 from hookcast_app.settings import SCOPES, ApiKey, Settings
@@ -138,6 +139,7 @@ async def running_app(settings: Settings) -> AsyncIterator[RunningApp]:
     config = uvicorn.Config(application.main, port=0, log_config=None, access_log=False, **UVICORN_OPTIONS)
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
+    server.server_state = HttpServerState()
     task = asyncio.create_task(server._serve())
     await eventually(lambda: server.started or task.done())
     if task.done():

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import uvicorn
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hookcast_app.http_wire import HttpServerState, HttpWire
+from hookcast_app.http_wire import HttpServerState
 from hookcast_app.realtime import UVICORN_OPTIONS
 from tests.support.app import eventually
 
@@ -167,9 +167,9 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def echoing() -> AsyncIterator[EchoServer]:
-    """A server on the classes that the product is served with."""
-    config = uvicorn.Config(echo, http=HttpWire, lifespan="off", log_config=None, access_log=False, **UVICORN_OPTIONS)
+async def echoing(app: ASGIApp = echo) -> AsyncIterator[EchoServer]:
+    """A server on the classes that the product is served with; `app` may be another one."""
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, **UVICORN_OPTIONS)
     server = uvicorn.Server(config)
     server.server_state = HttpServerState()
     listener = socket.create_server(("127.0.0.1", 0))

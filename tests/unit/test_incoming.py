@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hookcast_app.realtime.incoming import Event, Fragment, FrameReader, Received, Violation
-from tests.support.websocket import BINARY, fragments
+from tests.support.websocket import BINARY, fragments, frame
 
 LIMIT = 65_536
 
@@ -32,6 +32,15 @@ def test_it_does_not_matter_how_the_bytes_are_cut(data: bytes, cuts: list[int]) 
     segments = [data[start:end] for start, end in itertools.pairwise(places)]
 
     assert events(*segments) == events(data)
+
+
+def test_nothing_is_kept_of_what_was_taken() -> None:
+    """A client that is silent from then on costs no more than one that never spoke."""
+    reader = FrameReader(LIMIT)
+    reader.feed(frame(BINARY, bytes(LIMIT)))
+    before = reader.has_more
+    assert reader.next() == Received(bytes(LIMIT))
+    assert (before, reader.has_more, bytes(reader._bytes)) == (True, False, b"")
 
 
 @given(st.lists(st.binary(max_size=200), min_size=1))

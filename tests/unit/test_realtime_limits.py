@@ -92,3 +92,11 @@ def test_who_is_counted(peer: str | None, forwarded: list[str], counted: str) ->
 def test_without_proxies_the_header_says_nothing() -> None:
     """Anybody can send it."""
     assert counted_address("10.0.0.1", ["198.51.100.7"], ()) == "10.0.0.1"
+
+
+def test_what_is_no_address_is_counted_as_it_is_however_long() -> None:
+    """A header may hold anything; what is remembered of addresses is short."""
+    proxies = networks(["10.0.0.0/8"])
+
+    assert counted_address("10.0.0.1", ["1" * 10_000], proxies) == "10.0.0.1"
+    assert counted_address("x" * 10_000) == "x" * 10_000

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 
 from hookcast_app.http_wire import HEAD_SECONDS, HttpServerState, HttpWire
 from hookcast_app.lifespan import Interrupted, Lifespan
@@ -27,9 +27,10 @@ def test_uvicorn_has_what_we_override() -> None:
     called = ("send_400_response", "_unset_keepalive_if_required")
     for name in (*overridden, *called, "on_headers_complete", "on_body", "on_message_complete"):
         assert callable(getattr(HttpToolsProtocol, name))
-    websocket = ("data_received", "handle_connect", "pause_writing", "resume_writing", "connection_lost", "shutdown")
-    for name in (*websocket, "handle_events", "run_asgi", "receive", "send"):
-        assert callable(getattr(WebSocketsSansIOProtocol, name))
+    # `connection_made` is written anew: it must set all that uvicorn's sets.
+    assert set(HttpToolsProtocol.connection_made.__code__.co_names) >= {"flow", "server", "client", "scheme"}
+    for name in ("connections", "tasks", "default_headers"):
+        assert hasattr(ServerState(), name)
 
 
 def test_both_ports_listen_at_once() -> None:

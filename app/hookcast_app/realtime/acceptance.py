@@ -1,6 +1,7 @@
 """A client that was let in becomes a connection, whatever its transport is."""
 
-import uuid
+import os
+from collections.abc import Callable, Iterator
 
 from hookcast_app.realtime.connection import ClientConnection
 from hookcast_app.realtime.context import Context
@@ -8,6 +9,9 @@ from hookcast_app.realtime.limits import Waiting
 from hookcast_app.realtime.session import Session
 from hookcast_app.realtime.transport import Transport
 from hookcast_app.settings import Settings
+
+_DRAWN = 256
+"""Ids whose bits are asked of the system at once: each question costs as much as ten ids."""
 
 
 class Acceptance:
@@ -17,6 +21,7 @@ class Acceptance:
         self._context = context
         self._settings = settings
         self._version = version
+        self._ids = client_ids()
 
     def connection(
         self, presented: str, transport: Transport, waiting: Waiting, *, session: str = "", node: str = ""
@@ -37,7 +42,7 @@ class Acceptance:
 
     def _session(self, presented: str, extra: dict[str, str]) -> Session:
         return Session(
-            str(uuid.uuid4()),
+            next(self._ids),
             rules=self._context.rules,
             anonymous=self._settings.realtime_anonymous,
             version=self._version,
@@ -47,3 +52,13 @@ class Acceptance:
             extra=extra,
             methods=self._context.methods,
         )
+
+
+def client_ids(random: Callable[[int], bytes] = os.urandom) -> Iterator[str]:
+    """Version 4 UUIDs (RFC 9562, 5.4) of bytes that `random` gives so many of; without an end."""
+    while True:
+        drawn = random(16 * _DRAWN).hex()
+        for at in range(0, len(drawn), 32):
+            bits = drawn[at : at + 32]
+            variant = "89ab"[int(bits[16], 16) & 3]
+            yield f"{bits[:8]}-{bits[8:12]}-4{bits[13:16]}-{variant}{bits[17:20]}-{bits[20:]}"

@@ -148,6 +148,11 @@ class Broker:
 
     # What connections call
 
+    def is_subscribed(self, channel: str) -> bool:
+        """Whether `subscribe` would return at once."""
+        feed = self._feeds.get(channel)
+        return feed is not None and feed.ready.is_set()
+
     async def subscribe(self, channel: str) -> None:
         """Returns when everything published on `channel` from now on reaches the hub; `unsubscribe` ends it.
 

@@ -68,8 +68,11 @@ class Context:
         Where a channel has `cache_last` that is the newest publication; with `wants_all`, only for who was never there.
         Raises Unavailable if Redis does not answer within `timing.redis` seconds, Refused if the channel is full.
         """
-        async with self.time_limit():
+        if self.broker.is_subscribed(channel):
             await self.broker.subscribe(channel)
+        else:
+            async with self.time_limit():
+                await self.broker.subscribe(channel)
         try:
             caught = await self.catch_up(channel, since, wants_all=wants_all)
             # Others may have come while Redis was waited for; from here to the hub nothing is.
@@ -82,8 +85,11 @@ class Context:
 
     async def catch_up(self, channel: str, since: Position | None, *, wants_all: bool = False) -> Caught:
         """Where a channel stands that somebody here listens on, and what was missed since. Raises Unavailable."""
+        last = self.rules.options(channel).cache_last and not (wants_all and since is not None)
+        if since is None and not last:
+            # Nothing has to be read for that.
+            return await self.broker.catch_up(channel, None)
         async with self.time_limit():
-            last = self.rules.options(channel).cache_last and not (wants_all and since is not None)
             return await self.broker.catch_up(channel, since, last=last)
 
     def leave(self, channel: str, connection: Connection) -> None:

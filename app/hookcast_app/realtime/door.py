@@ -59,5 +59,7 @@ class Door:
 
     def _address(self, scope: Scope) -> str:
         client = scope.get("client")
+        if not self._proxies:
+            return counted_address(client[0] if client else None)
         forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
         return counted_address(client[0] if client else None, forwarded, self._proxies)

@@ -60,6 +60,11 @@ def frame(payload: bytes, first: int = _TEXT) -> bytes:
     return bytes((first, 127)) + size.to_bytes(8) + payload
 
 
+def frame_of(content: str | bytes) -> bytes:
+    """A text message, or a binary one."""
+    return frame(content.encode()) if isinstance(content, str) else frame(content, _BINARY)
+
+
 def messages_of(frames: bytes) -> Iterator[str | bytes]:
     """The messages in frames that `frame` has made, for a server that frames them itself."""
     at = 0
@@ -112,8 +117,7 @@ def _named_event(channel: str, publication: bytes, epoch: str) -> bytes:
 
 
 def _typed_frame(channel: str, publication: bytes, _epoch: str) -> bytes:
-    content = plain_protocol.message(channel, publication)
-    return frame(content.encode()) if isinstance(content, str) else frame(content, _BINARY)
+    return frame_of(plain_protocol.message(channel, publication))
 
 
 def _typed_coming(push: bytes) -> bytes:

@@ -1,7 +1,11 @@
-"""What is decided of a client before it is accepted: where its page is from, and which token it presents. Pure."""
+"""What is decided of a client before it is accepted: its handshake, its page's origin, the token it presents. Pure."""
 
+import re
+from binascii import b2a_base64
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from hashlib import sha1
+from http import HTTPStatus
 from urllib.parse import parse_qsl
 
 from hookcast_core.errors import InvalidInput, Reason
@@ -12,10 +16,32 @@ ANY_ORIGIN = "*"
 _WEB_SCHEMES = frozenset({"http", "https"})
 _MAX_FIELDS = 200
 
-_VERSION = "13"
-
 Headers = Iterable[tuple[bytes, bytes]]
 """ASGI headers: names in lower case."""
+
+# The opening handshake
+
+MAX_HEADERS = 128
+MAX_LINE = 8192
+"""Bytes of the target of a handshake, and of the value of each of its headers."""
+_VERSION = b"13"
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""Proves that a server has understood the handshake (RFC 6455, 1.3)."""
+_ONCE = frozenset({b"host", b"origin", b"content-length", b"sec-websocket-key", b"sec-websocket-version"})
+_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")
+"""16 bytes in base64."""
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""RFC 9110, 5.6.2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A handshake that can be taken."""
+
+    accept: bytes
+    """What `Sec-WebSocket-Accept` is to be."""
+    subprotocols: list[str]
+    """Those that are offered, in the client's order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,20 +49,79 @@ class Refusal:
     """What a handshake is answered with instead of 101."""
 
     status: int
-    reason: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    reason: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-def refusal(headers: Iterable[tuple[str, str]]) -> Refusal | None:
-    """What is wrong with a handshake that websockets would take, or answer with less; names in lower case."""
-    pairs = list(headers)
-    if [name for name, _ in pairs].count("host") != 1:
-        return Refusal(400, "a request has one Host header (RFC 9112, 3.2)\n")
-    versions = [value for name, value in pairs if name == "sec-websocket-version"]
-    if len(versions) == 1 and versions[0] != _VERSION:
-        # RFC 6455, 4.4: a client that speaks several can then choose.
-        return Refusal(426, "the version is 13\n", {"Sec-WebSocket-Version": _VERSION, "Upgrade": "websocket"})
-    return None
+_UNKNOWN_VERSION = Refusal(
+    # RFC 6455, 4.4: a client that speaks several can then choose.
+    426,
+    b"the version is 13\n",
+    ((b"sec-websocket-version", _VERSION), (b"upgrade", b"websocket")),
+)
+
+
+def opening(target: bytes, headers: Collection[tuple[bytes, bytes]]) -> Opening | Refusal:
+    """Reads a client's handshake (RFC 6455, 4.2.1), of which is known that it is a GET of HTTP/1.1 with an upgrade."""
+    if len(target) > MAX_LINE:
+        return Refusal(414, b"the target is longer than 8 KiB\n")
+    if len(headers) > MAX_HEADERS:
+        return Refusal(431, b"there are more than 128 headers\n")
+    found: dict[bytes, bytes] = {}
+    offered: list[bytes] = []
+    for name, value in headers:
+        if len(value) > MAX_LINE:
+            return Refusal(431, b"a header is longer than 8 KiB\n")
+        if name == b"transfer-encoding" or name in found:
+            return Refusal(400, b"a handshake has no body, and one %b\n" % name)
+        if name in _ONCE:
+            found[name] = value.strip()
+        elif name == b"sec-websocket-protocol":
+            offered += value.split(b",")
+    # Empty elements of a list are ignored (RFC 9110, 5.6.1.2).
+    return _opening(found, [each.strip().decode("latin-1") for each in offered if each.strip()])
+
+
+def _opening(found: Mapping[bytes, bytes], subprotocols: list[str]) -> Opening | Refusal:
+    key = found.get(b"sec-websocket-key", b"")
+    if b"host" not in found or found.get(b"content-length", b"0") != b"0":
+        return Refusal(400, b"a handshake has a Host (RFC 9112, 3.2) and no body\n")
+    if not _KEY.fullmatch(key) or b"sec-websocket-version" not in found:
+        return Refusal(400, b"a handshake has a Sec-WebSocket-Version, and a Sec-WebSocket-Key of 16 bytes in base64\n")
+    if found[b"sec-websocket-version"] != _VERSION:
+        return _UNKNOWN_VERSION
+    if not all(map(_TOKEN.fullmatch, subprotocols)):
+        return Refusal(400, b"Sec-WebSocket-Protocol is a list of tokens\n")
+    digest = sha1(key + _GUID, usedforsecurity=False).digest()
+    return Opening(b2a_base64(digest, newline=False), subprotocols)
+
+
+def accepted(accept: bytes, subprotocol: str | None, headers: Headers) -> bytes:
+    """The answer to a handshake that is taken (RFC 6455, 4.2.2), with more headers."""
+    chosen = () if subprotocol is None else ((b"sec-websocket-protocol", subprotocol.encode("latin-1")),)
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-accept: %b\r\n%b\r\n" % (accept, _lines((*chosen, *headers)))
+    )
+
+
+def refused(status: int, headers: Headers, body: bytes) -> bytes:
+    """The answer to one that is not, which ends the connection."""
+    kept = [(name, value) for name, value in headers if name.lower() not in {b"content-length", b"connection"}]
+    return b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        status,
+        HTTPStatus(status).phrase.encode(),
+        _lines(kept),
+        len(body),
+        body,
+    )
+
+
+def _lines(headers: Headers) -> bytes:
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
+# Where a page is from
 
 
 def header(headers: Headers, name: bytes) -> str | None:
@@ -112,6 +197,8 @@ def token_of(said: str, presented: str) -> str:
 
 
 def _of_query(query: bytes) -> str:
+    if not query:
+        return ""
     try:
         pairs = parse_qsl(query.decode("latin-1"), max_num_fields=_MAX_FIELDS)
     except ValueError:

@@ -21,6 +21,8 @@ _CODES = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 PROTOCOL_ERROR, INVALID_DATA, POLICY_VIOLATION, TOO_BIG = 1002, 1007, 1008, 1009
 NO_STATUS = 1005
 """Stands for a close frame without a code (RFC 6455, 7.1.5)."""
+NO_CLOSE_FRAME = 1006
+"""Stands for an end without a close frame (the same)."""
 
 _Utf8 = codecs.getincrementaldecoder("utf-8")
 
@@ -87,7 +89,12 @@ class FrameReader:
         self._kind: int | None = None
         """The opcode of the message that has begun, if one has."""
         self._message = bytearray()
-        self._decoder = _Utf8()
+        self._decoder: codecs.IncrementalDecoder | None = None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether something was fed that is not taken."""
+        return len(self._bytes) > self._at
 
     def feed(self, data: bytes) -> None:
         """Adds what came from the socket."""
@@ -117,6 +124,10 @@ class FrameReader:
             return None
         self._at = end
         payload = _unmasked(bytes(data[start + _KEY : end]), bytes(data[start : start + _KEY]))
+        if end == len(data):
+            # Most connections are silent for long: nothing of what they said last is kept.
+            data.clear()
+            self._at = 0
         if opcode >= _CLOSE:
             return _control(opcode, payload)
         return self._data(opcode, payload, is_last=first >= _FIN)
@@ -159,6 +170,8 @@ class FrameReader:
 
     def _check_text(self, payload: bytes, *, is_last: bool) -> None:
         """A message that is no UTF-8 ends with the fragment that shows it (RFC 6455, 8.1)."""
+        if self._decoder is None:
+            self._decoder = _Utf8()
         try:
             self._decoder.decode(payload, is_last)
         except UnicodeDecodeError as error:
@@ -168,6 +181,14 @@ class FrameReader:
 def pong(payload: bytes) -> bytes:
     """The answer to a ping, as a server's frame (RFC 6455, 5.5.3)."""
     return bytes((_FIN | _PONG, len(payload))) + payload
+
+
+def close(code: int | None, reason: str) -> bytes:
+    """A server's close frame (RFC 6455, 5.5.1); a longer text is cut to what a control frame holds."""
+    if code is None:
+        return bytes((_FIN | _CLOSE, 0))
+    text = reason.encode()[: _MAX_CONTROL - _CODE].decode(errors="ignore").encode()
+    return bytes((_FIN | _CLOSE, _CODE + len(text))) + code.to_bytes(_CODE) + text
 
 
 def _length(extended: bytes) -> int:

@@ -5,7 +5,9 @@ An address is counted as a whole where one user has it: an IPv4 address, or the 
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import NamedTuple
 
 from hookcast_core import pace
 
@@ -14,6 +16,10 @@ MAX_ADDRESSES = 10_000
 BURST_SECONDS = 2.0
 """Of a rate, that may come at once: what follows a page's start, or a cut connection."""
 _PREFIX = 64
+_MAX_PARSED = 4096
+"""Addresses that are known from before; proxies and whoever is behind them come again and again."""
+_LONGEST = 64
+"""Characters of an address; a header may hold anything."""
 
 Network = IPv4Network | IPv6Network
 Clock = Callable[[], float]
@@ -98,7 +104,7 @@ def networks(texts: Sequence[str]) -> tuple[Network, ...]:
     return tuple(map(ip_network, texts))
 
 
-def counted_address(peer: str | None, forwarded_for: Sequence[str], proxies: Sequence[Network]) -> str:
+def counted_address(peer: str | None, forwarded_for: Sequence[str] = (), proxies: Sequence[Network] = ()) -> str:
     """What a connection is counted by: `peer` connected, and sent these `X-Forwarded-For`; "" if it has no address.
 
     Each proxy adds who connected to it at the end, so the list is read from there, for as long as what is read are our
@@ -109,23 +115,30 @@ def counted_address(peer: str | None, forwarded_for: Sequence[str], proxies: Seq
         return peer or ""
     if proxies:
         hops = [hop.strip() for line in forwarded_for for hop in line.split(",")]
-        while hops and any(found in network for network in proxies):
+        while hops and any(found.address in network for network in proxies):
             nearer = _address(hops.pop())
             if nearer is None:
                 break
             found = nearer
-    return _counted(found)
+    return found.counted
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
+class _Address(NamedTuple):
+    address: IPv4Address | IPv6Address
+    counted: str
+
+
+def _address(text: str) -> _Address | None:
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=_MAX_PARSED)
+def _parsed(text: str) -> _Address | None:
     try:
         found = ip_address(text)
     except ValueError:
         return None
-    return found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
-
-
-def _counted(address: IPv4Address | IPv6Address) -> str:
-    if isinstance(address, IPv4Address):
-        return str(address)
-    return str(IPv6Network((int(address) >> _PREFIX << _PREFIX, _PREFIX)))
+    found = found.ipv4_mapped or found if isinstance(found, IPv6Address) else found
+    if isinstance(found, IPv4Address):
+        return _Address(found, str(found))
+    return _Address(found, str(IPv6Network((int(found) >> _PREFIX << _PREFIX, _PREFIX))))

@@ -15,7 +15,7 @@ from hookcast_app.realtime.plain_protocol import OWN_CODES, SLOW, SUBPROTOCOL, P
 from hookcast_app.realtime.plain_transport import AsgiPlainTransport, PlainTransport, RawPlainTransport
 from hookcast_app.realtime.transport import Message, Receive, Send
 from hookcast_app.realtime.websocket import UPGRADE, judge, refuse
-from hookcast_app.realtime.wire import EXTENSION
+from hookcast_app.realtime.writing import EXTENSION
 from hookcast_app.settings import Settings
 from hookcast_core.errors import HookcastError, InvalidInput, Reason
 

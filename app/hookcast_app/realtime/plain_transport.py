@@ -1,13 +1,11 @@
 """How a WebSocket of typed messages is written to; see transport, which this differs from in what the messages are."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 from hookcast_app.realtime.framing import PING_FRAME, Encoding, frame, messages_of
 from hookcast_app.realtime.plain_protocol import SLOW
-from hookcast_app.realtime.transport import AsgiTransport, RawTransport, Receive, Transport
-from hookcast_app.realtime.wire import RawSocket
+from hookcast_app.realtime.transport import AsgiTransport, RawTransport, Transport
 
 
 class PlainTransport(Transport, Protocol):
@@ -28,10 +26,6 @@ class RawPlainTransport(RawTransport):
     name = "plain"
     encoding = Encoding.TYPED_FRAMES
     slow = SLOW
-
-    def __init__(self, socket: RawSocket, receive: Receive, on_slow: Callable[[], None]) -> None:
-        super().__init__(socket, receive, on_slow)
-        self._socket = socket
 
     def ping(self) -> None:
         """See PlainTransport."""

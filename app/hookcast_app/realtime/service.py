@@ -4,7 +4,7 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 
 from fastapi import APIRouter
@@ -150,9 +150,9 @@ class Realtime:
         """Publishes `data`, JSON text in UTF-8, to every subscriber of `channel`, wherever. Raises Unavailable."""
         await self._broker.publish(channel, encode_publication(data))
 
-    async def websocket(self, scope: Message, receive: Receive, send: Send) -> None:
+    def websocket(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
         """The ASGI application for `/connection/websocket`."""
-        await self._endpoint(scope, receive, send)
+        return self._endpoint(scope, receive, send)
 
     async def http(self, scope: Message, receive: Receive, send: Send) -> None:
         """The ASGI application for the `HTTP_PATHS`: the protocol without WebSockets."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from hookcast_app.realtime.framing import Encoding, frame
 from hookcast_app.realtime.outbox import Outbox
 from hookcast_app.realtime.protocol import SLOW, Disconnect
-from hookcast_app.realtime.wire import RawSocket
+from hookcast_app.realtime.writing import RawSocket
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -54,6 +54,8 @@ class Transport(Protocol):
 class RawTransport:
     """Writes frames through the server's raw socket."""
 
+    __slots__ = ("_on_slow", "_socket", "receive", "write")
+
     name = "websocket"
     encoding = Encoding.FRAMES
     slow = SLOW
@@ -62,7 +64,7 @@ class RawTransport:
     def __init__(self, socket: RawSocket, receive: Receive, on_slow: Callable[[], None]) -> None:
         self.write = socket.write_raw
         self.receive = receive
-        self.close = socket.close_raw
+        self._socket = socket
         self._on_slow = on_slow
         socket.on_overflow = self._overflowed
 
@@ -72,7 +74,11 @@ class RawTransport:
 
     def reply(self, line: bytes) -> None:
         """See Transport."""
-        self.write(frame(line))
+        self._socket.write_soon(frame(line))
+
+    def close(self, disconnect: Disconnect) -> None:
+        """See Transport."""
+        self._socket.close_raw(disconnect)
 
     async def aclose(self) -> None:
         """The server sends what is left."""

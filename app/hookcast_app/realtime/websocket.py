@@ -10,7 +10,7 @@ from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.handshake import SUBPROTOCOL, chosen_subprotocol, header, is_allowed_origin
 from hookcast_app.realtime.protocol import OWN_CODES, SLOW
 from hookcast_app.realtime.transport import AsgiTransport, Message, RawTransport, Receive, Send, Transport
-from hookcast_app.realtime.wire import EXTENSION
+from hookcast_app.realtime.writing import EXTENSION
 from hookcast_app.settings import Settings
 from hookcast_core.errors import HookcastError, InvalidInput, Reason, Refused, Unavailable
 

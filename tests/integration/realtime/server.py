@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.asyncio.client import ClientConnection, connect
 
 from hookcast_app.auth import ApiKeys
-from hookcast_app.http_wire import HttpServerState, HttpWire
+from hookcast_app.http_wire import HttpServerState
 from hookcast_app.problems import problem_for, problem_response
 from hookcast_app.realtime import HTTP_PATHS, UVICORN_OPTIONS, ChannelRules, Realtime, Shards
 from hookcast_app.realtime.context import Timing
@@ -116,11 +116,11 @@ async def serving(
     )
     await realtime.start()
     running = asyncio.create_task(realtime.run())
-    options = UVICORN_OPTIONS if raw else {**UVICORN_OPTIONS, "ws": "websockets-sansio", "ws_max_size": 2**24}
+    other = {"ws": "websockets-sansio", "ws_per_message_deflate": False}
+    options = UVICORN_OPTIONS if raw else {**UVICORN_OPTIONS, **other}
     # The rest as hookcast_app.server has it.
     options = {
         **options,
-        "http": HttpWire,
         "log_config": None,
         "lifespan": "off",
         "access_log": False,

@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from hookcast_app.realtime import RawWebSocket
+from hookcast_app.realtime import RawWebSocket, wire
 from hookcast_app.realtime.outbox import MAX_QUEUED
+from hookcast_app.realtime.wire import CLOSE_SECONDS
 from tests.integration.realtime.server import PATIENCE, Client, Server, client, serving, until
 
 CLOSE = 0x88
@@ -161,13 +162,12 @@ def only_socket(server: Server) -> RawWebSocket:
 async def test_a_slow_websocket_that_never_reads_is_gone_soon(redis_url: str) -> None:
     """It had its time already: a second after its close nothing is left of it."""
     async with serving(redis_url) as server, silent(server, WEBSOCKET, masked(COMMANDS)):
-        wired = only_socket(server)
         await flood(server, asyncio.create_task(closed_as_slow(server)))
         began = asyncio.get_running_loop().time()
 
-        await until(lambda: wired.disconnected)
+        await until(lambda: server.open_connections == 0)
 
-        assert asyncio.get_running_loop().time() - began < wired.close_timeout / 4
+        assert asyncio.get_running_loop().time() - began < CLOSE_SECONDS / 4
 
 
 @pytest.mark.parametrize("who", ["app", "server"])
@@ -177,7 +177,7 @@ async def test_a_peer_that_never_reads_holds_nothing_up(
     """Its connection is aborted a while after it was closed, whoever closed it."""
     async with serving(redis_url) as server, silent(server, WEBSOCKET, masked(COMMANDS)):
         wired = only_socket(server)
-        monkeypatch.setattr(wired, "close_timeout", 0.1)
+        monkeypatch.setattr(wire, "CLOSE_SECONDS", 0.1)
         async with asyncio.timeout(PATIENCE):
             while wired._is_direct:
                 await server.realtime.publish("open:a", PUBLICATION)
@@ -187,5 +187,5 @@ async def test_a_peer_that_never_reads_holds_nothing_up(
         else:
             await server.realtime.drain(0)
 
-        await until(lambda: wired.disconnected)
+        await until(lambda: server.open_connections == 0)
         await until(lambda: server.realtime.stats.connections["websocket"] == 0)

@@ -86,8 +86,8 @@ async def test_messages_that_the_app_has_not_taken_stay_bytes(server: EchoServer
         assert isinstance(wire, RawWebSocket)
         wire.pause_writing()  # the app waits in `send`
         await peer.send(frame(TEXT, b"x") * 10_000 + close())
-        await eventually(lambda: wire.read_paused)
-        assert wire.queue.qsize() <= 1
+        await eventually(lambda: wire._is_reading_paused)
+        assert len(wire._inbox) <= 1
         wire.resume_writing()
         assert await peer.frames() == ending(1000, *[(TEXT, b"x")] * 10_000)
 
