@@ -13,7 +13,7 @@ import structlog
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hookcast_app import body_gate, garbage, openapi, problems
+from hookcast_app import body_gate, garbage, openapi, problems, rpc
 from hookcast_app.auth import ApiKeys, TokenVerifier
 from hookcast_app.configuration import CurrentConfiguration
 from hookcast_app.configuration.files import ConfigurationFiles
@@ -82,6 +82,7 @@ class Application:
         fetch = None if self._key_server is None else self._key_server.fetch
         self._verifier = _checked(None, lambda: TokenVerifier(settings, fetch=fetch))
         self._rules = _checked("channel_namespaces", lambda: ChannelRules(settings.channel_namespaces))
+        self._methods = rpc.load(settings.rpc_modules)
         self._tasks: list[asyncio.Task[None]] = []
         self._realtime: Realtime | None = None
         self._dispatching: Dispatching | None = None
@@ -308,7 +309,9 @@ class Application:
         if self._key_server is not None:
             stack.push_async_callback(self._key_server.close)
             self._start("token keys", self._verifier.run())
-        self._realtime = Realtime(settings=self.settings, shards=shards, rules=self._rules, verifier=self._verifier)
+        self._realtime = Realtime(
+            settings=self.settings, shards=shards, rules=self._rules, verifier=self._verifier, methods=self._methods
+        )
         export_realtime(self.metrics, self._realtime.stats)
         await self._realtime.start()
         stack.push_async_callback(self._realtime.close)
