@@ -22,7 +22,7 @@ async def test_it_ends_though_a_library_swallows_its_cancellation(monkeypatch: p
 
     monkeypatch.setattr(presence, "_presence", write)
     present = Presence(shards(Redis()))
-    present._here["chat:a", "a client"] = b"{}"
+    present._beat.here["chat:a", "a client"] = b"{}"
     present.leave("chat:a", "a client")
     task = asyncio.create_task(present.run())
     await is_writing.wait()

@@ -474,8 +474,8 @@ async def test_nothing_is_left_of_a_client_that_went(server: Server) -> None:
         assert not server.realtime._clients.all
         assert server.realtime._clients.known == 0
         assert server.realtime._broker._feeds == {}
-        assert server.realtime._claims._here == {}
-        assert server.realtime._presence._here == {}
+        assert server.realtime._claims._beat.here == {}
+        assert server.realtime._presence._beat.here == {}
         async with asyncio.timeout(PATIENCE):
             while await server.redis.keys("*:claim:*") or await server.redis.keys("*:present:*"):
                 await asyncio.sleep(0.005)
