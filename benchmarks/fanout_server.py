@@ -60,10 +60,7 @@ def hookcast(realtime: Realtime) -> ASGIApp:
             hub.publish(CHANNEL, publication)
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await realtime.websocket(scope, receive, send)
-        else:
-            await app(scope, receive, send)
+        await (realtime.application(scope) or app)(scope, receive, send)
 
     return route
 

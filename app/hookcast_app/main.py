@@ -39,7 +39,7 @@ from hookcast_app.kept.service import KeptSubscriptions
 from hookcast_app.kept.store import KeptStore
 from hookcast_app.key_server import KeyServer
 from hookcast_app.observability import CorrelationMiddleware, Metrics
-from hookcast_app.realtime import HTTP_PATHS, ChannelRules, Realtime, Shards
+from hookcast_app.realtime import EMULATION_PATH, ChannelRules, Realtime, Shards
 from hookcast_app.redis import EmbeddedRedis, Partition, Partitions, Servers, first_contact
 from hookcast_app.server_api import ServerApi, ServerApiEndpoint
 from hookcast_app.server_api.resources import ChannelRoutes
@@ -49,9 +49,7 @@ from hookcast_core.egress import EgressPolicy
 from hookcast_core.errors import InvalidInput, Reason, Unavailable
 from hookcast_core.sealing import Sealer
 
-WEBSOCKET_PATH = "/connection/websocket"
-PLAIN_PREFIX = "/ws/"
-_QUIET = ServerApiEndpoint.paths | {events_routes.PATH, "/emulation", "/health/live", "/health/ready"}
+_QUIET = ServerApiEndpoint.paths | {events_routes.PATH, EMULATION_PATH, "/health/live", "/health/ready"}
 """Paths of the main port that are asked for all the time."""
 _QUIET_ADMIN = frozenset({"/metrics", "/health/live", "/health/ready", "/internal/deliveries/health"})
 """Paths of the admin port that probes and the operator ask for all the time."""
@@ -110,32 +108,20 @@ class Application:
                 group.create_task(self._dispatching.drain(seconds))
 
     def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """The hottest paths do not pass through FastAPI's routing."""
-        path = scope.get("path")
-        app: ASGIApp = self._fastapi
-        if scope["type"] in {"websocket", "http"} and path == WEBSOCKET_PATH and self._realtime is not None:
-            app = self._realtime.websocket
-        elif scope["type"] == "http" and path in HTTP_PATHS and self._realtime is not None:
-            app = self._realtime.http
-        elif (
-            scope["type"] in {"websocket", "http"}
-            and path is not None
-            and path.startswith(PLAIN_PREFIX)
-            and self._realtime is not None
-        ):
-            app = self._realtime.plain
-        elif (
-            scope["type"] == "http"
-            and path == events_routes.PATH
-            and scope["method"] == "POST"
-            and self._events is not None
-        ):
-            app = self._events
-        elif scope["type"] == "http" and path in ServerApiEndpoint.paths and self._server_api is not None:
-            app = self._server_api
-        elif scope["type"] == "http" and path is not None and path.startswith(body_gate.PREFIX):
-            app = self._gate
-        return app(scope, receive, send)
+        return (self._direct(scope) or self._fastapi)(scope, receive, send)
+
+    def _direct(self, scope: Scope) -> ASGIApp | None:
+        """What answers without FastAPI's routing, or stands before it; None for other paths."""
+        if self._realtime is not None and (app := self._realtime.application(scope)) is not None:
+            return app
+        if scope["type"] != "http":
+            return None
+        path: str = scope["path"]
+        if path == events_routes.PATH and scope["method"] == "POST" and self._events is not None:
+            return self._events
+        if path in ServerApiEndpoint.paths and self._server_api is not None:
+            return self._server_api
+        return self._gate if path.startswith(body_gate.PREFIX) else None
 
     def _administration(self) -> FastAPI:
         admin = FastAPI(title="Hookcast administration", openapi_url=None)

@@ -8,16 +8,17 @@ from hookcast_app.realtime.backend import Backend
 from hookcast_app.realtime.census import Channels, Node
 from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.control import Disconnect, Order, Refresh, Subscribe, Unsubscribe
+from hookcast_app.realtime.emulation import PATH as EMULATION_PATH
 from hookcast_app.realtime.positions import Position, Read
 from hookcast_app.realtime.protocol import HistoryRequest, Since, encode_publication
-from hookcast_app.realtime.service import HTTP_PATHS, Realtime
+from hookcast_app.realtime.service import Realtime
 from hookcast_app.realtime.shards import POSITION_SECONDS, Shard, Shards
 from hookcast_app.realtime.stats import TRANSPORTS, Stats
 from hookcast_app.realtime.streams import PUBLICATION_LUA, EpochGone, Outgoing, new_epoch, read_history
 from hookcast_app.realtime.wire import UVICORN_OPTIONS, RawWebSocket
 
 __all__ = [
-    "HTTP_PATHS",
+    "EMULATION_PATH",
     "POSITION_SECONDS",
     "PUBLICATION_LUA",
     "TRANSPORTS",

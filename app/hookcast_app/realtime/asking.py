@@ -18,7 +18,7 @@ from hookcast_app.realtime.protocol import Failure
 from hookcast_app.realtime.session import Session
 from hookcast_app.realtime.streams import EpochGone, read_history
 from hookcast_app.rpc import Call, CallError, Function
-from hookcast_core.errors import Reason, Refused, Unavailable
+from hookcast_core.errors import Refused, Unavailable
 
 Token = (
     effects.Authenticate
@@ -156,8 +156,7 @@ class Asking:
 
     async def _listen(self, listening: effects.Listening, connection: Connection) -> Caught:
         context, channel, client = self._context, listening.channel, self._session.client
-        if context.is_full(channel):
-            raise Refused(Reason.FORBIDDEN, f"{channel} has as many subscribers as it may")
+        context.check_room(channel)
         try:
             if listening.info is not None:
                 async with context.time_limit():
@@ -167,8 +166,7 @@ class Asking:
             context.presence.leave(channel, client)
             raise
         if listening.since is not None:
-            context.stats.recovered += caught.is_all
-            context.stats.not_recovered += not caught.is_all
+            context.stats.came_back(is_all=caught.is_all)
         return caught
 
     def _not_listened(self, effect: Listen, failure: Failure) -> list[Effect]:

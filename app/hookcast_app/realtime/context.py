@@ -76,7 +76,7 @@ class Context:
         try:
             caught = await self.catch_up(channel, since, wants_all=wants_all)
             # Others may have come while Redis was waited for; from here to the hub nothing is.
-            self._check_room(channel)
+            self.check_room(channel)
         except BaseException:
             self.broker.unsubscribe(channel)
             raise
@@ -106,7 +106,8 @@ class Context:
         except TimeoutError as error:
             raise Unavailable("Redis does not answer") from error
 
-    def _check_room(self, channel: str) -> None:
+    def check_room(self, channel: str) -> None:
+        """Raises Refused if a channel has as many subscribers here as it may."""
         if self.is_full(channel):
             raise Refused(Reason.FORBIDDEN, f"{channel} has as many subscribers as it may")
 

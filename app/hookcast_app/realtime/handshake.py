@@ -14,7 +14,7 @@ SUBPROTOCOL = "centrifuge-json"
 TOKEN_PREFIX = "token."  # noqa: S105  what a subprotocol with a token begins with
 ANY_ORIGIN = "*"
 _WEB_SCHEMES = frozenset({"http", "https"})
-_MAX_FIELDS = 200
+MAX_FIELDS = 200
 
 Headers = Iterable[tuple[bytes, bytes]]
 """ASGI headers: names in lower case."""
@@ -200,10 +200,14 @@ def _of_query(query: bytes) -> str:
     if not query:
         return ""
     try:
-        pairs = parse_qsl(query.decode("latin-1"), max_num_fields=_MAX_FIELDS)
+        return next((value for name, value in query_fields(query) if name == "token"), "")
     except ValueError:
         return ""
-    return next((value for name, value in pairs if name == "token"), "")
+
+
+def query_fields(query: bytes) -> list[tuple[str, str]]:
+    """The fields of a query, in order. Raises ValueError for more than MAX_FIELDS."""
+    return parse_qsl(query.decode("latin-1"), max_num_fields=MAX_FIELDS)
 
 
 def _of_cookie(headers: Headers, name: str, allowed: Collection[str]) -> str:

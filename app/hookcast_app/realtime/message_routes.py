@@ -10,13 +10,11 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hookcast_app.realtime.context import Context
-from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.event_ids import read_position
 from hookcast_app.realtime.polling import Messages, Poll
 from hookcast_app.realtime.positions import Position
-from hookcast_app.realtime.readers import Readers, cross_origin
+from hookcast_app.realtime.readers import Readers
 from hookcast_app.realtime.sse import gone
-from hookcast_app.settings import Settings
 from hookcast_core.errors import InvalidInput, Reason
 
 LONGEST_WAIT = 60
@@ -52,10 +50,9 @@ class _Answer(Response):
 class MessageRoutes:
     """Lives as long as the server. Its route raises InvalidInput, Refused and Unavailable for the app's handlers."""
 
-    def __init__(self, context: Context, door: Door, settings: Settings) -> None:
+    def __init__(self, context: Context, readers: Readers) -> None:
         self._context = context
-        self._settings = settings
-        self._readers = Readers(context, door, settings)
+        self._readers = readers
 
     def router(self) -> APIRouter:
         """The route."""
@@ -96,7 +93,7 @@ class MessageRoutes:
         if expires_at is not None:
             seconds = min(seconds, max(0.0, expires_at - self._context.clock()))
         poll = Poll(channel, _position(after), self._context, limit=limit, wait=seconds)
-        return _Answer(poll, {"Cache-Control": "no-store", **cross_origin(request.scope, self._settings)})
+        return _Answer(poll, {"Cache-Control": "no-store", **self._readers.cross_origin(request)})
 
 
 def _position(after: str | None) -> Position | None:

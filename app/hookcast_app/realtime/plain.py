@@ -1,26 +1,25 @@
 """The ASGI application behind `/ws/{client_id}` and `/ws/chat/{room}/{user}`: WebSockets without any library."""
 
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from hookcast_app.observability import ROUTE_KEY
-from hookcast_app.problems import problem_for, problem_response
 from hookcast_app.realtime.claims import Claims
 from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.event_ids import UNKNOWN, read_position
+from hookcast_app.realtime.handshake import query_fields
 from hookcast_app.realtime.limits import Waiting
 from hookcast_app.realtime.plain_admission import Presented
 from hookcast_app.realtime.plain_connection import PlainConnection
 from hookcast_app.realtime.plain_protocol import OWN_CODES, SLOW, SUBPROTOCOL, Place, place_of
 from hookcast_app.realtime.plain_transport import AsgiPlainTransport, PlainTransport, RawPlainTransport
 from hookcast_app.realtime.transport import Message, Receive, Send
-from hookcast_app.realtime.websocket import UPGRADE, judge, refuse
-from hookcast_app.realtime.writing import EXTENSION
+from hookcast_app.realtime.websocket import accept, judge
+from hookcast_app.realtime.writing import offered_socket
 from hookcast_app.settings import Settings
-from hookcast_core.errors import HookcastError, InvalidInput, Reason
+from hookcast_core.errors import InvalidInput, Reason
 
 PREFIX = "/ws/"
-_MAX_FIELDS = 200
 
 
 class PlainEndpoint:
@@ -36,24 +35,20 @@ class PlainEndpoint:
         """ASGI 3, for `websocket` scopes; an `http` one is told to upgrade."""
         place = place_of(_path(scope))
         scope[ROUTE_KEY] = PREFIX if place is None else place.route
-        if scope["type"] == "http":
-            await problem_response(UPGRADE)(scope, receive, send)
-            return
-        await receive()
-        try:
-            if place is None:
-                detail = "there are /ws/{client_id} and /ws/chat/{room}/{user}; an id has 128 of A-Za-z0-9_.:@- at most"
-                raise InvalidInput(Reason.NOT_FOUND, None, detail)
-            subprotocol = judge(scope, self._context, self._settings, SUBPROTOCOL)
-            waiting = self._door.enter(scope)
-        except HookcastError as error:
-            await refuse(scope, send, problem_for(error))
+        waiting = await accept(scope, receive, send, self._door, lambda: self._judged(scope, place))
+        if waiting is None or place is None:
             return
         try:
-            await send({"type": "websocket.accept", "subprotocol": subprotocol})
             await self._connection(place, scope, self._transport(scope, receive, send), waiting).run()
         finally:
             waiting.end()
+
+    def _judged(self, scope: Message, place: Place | None) -> str | None:
+        """The subprotocol to answer with. Raises HookcastError."""
+        if place is None:
+            detail = "there are /ws/{client_id} and /ws/chat/{room}/{user}; an id has 128 of A-Za-z0-9_.:@- at most"
+            raise InvalidInput(Reason.NOT_FOUND, None, detail)
+        return judge(scope, self._context, self._settings, SUBPROTOCOL)
 
     def _connection(self, place: Place, scope: Message, transport: PlainTransport, waiting: Waiting) -> PlainConnection:
         return PlainConnection(
@@ -77,14 +72,13 @@ class PlainEndpoint:
         )
 
     def _transport(self, scope: Message, receive: Receive, send: Send) -> PlainTransport:
-        offer = (scope.get("extensions") or {}).get(EXTENSION)
-        if offer is None:
+        socket = offered_socket(scope)
+        if socket is None:
             return AsgiPlainTransport(send, receive, self._slow)
-        return RawPlainTransport(offer["socket"], receive, self._slow)
+        return RawPlainTransport(socket, receive, self._slow)
 
     def _slow(self) -> None:
-        self._context.stats.slow_closes += 1
-        self._context.stats.closed(SLOW.code, OWN_CODES)
+        self._context.stats.slow(SLOW.code, OWN_CODES)
 
 
 def _path(scope: Message) -> str:
@@ -95,6 +89,6 @@ def _path(scope: Message) -> str:
 
 def _query(scope: Message) -> dict[str, str]:
     try:
-        return dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), max_num_fields=_MAX_FIELDS))
+        return dict(query_fields(scope.get("query_string", b"")))
     except ValueError:
         return {}

@@ -155,8 +155,7 @@ class PlainConnection:
     async def _enter(self) -> None:
         """Raises TurnedAway, Refused, Unavailable."""
         context, place = self._context, self._place
-        if context.is_full(place.channel):
-            raise Refused(Reason.FORBIDDEN, "the channel is full")
+        context.check_room(place.channel)
         if place.client:
             if not await self._is_claimed():
                 raise TurnedAway(plain_protocol.TAKEN)
@@ -192,8 +191,7 @@ class PlainConnection:
             more["position"] = shown(position)
         if self._since is not None:
             more["recovered"] = caught.is_all
-            self._context.stats.recovered += caught.is_all
-            self._context.stats.not_recovered += not caught.is_all
+            self._context.stats.came_back(is_all=caught.is_all)
         self._transport.reply(plain_protocol.welcome(self._place, self.client, self.user, **more))
         self.write = self._transport.write
         self.write(b"".join([*encoded(self.encoding, channel, caught.missed, position.epoch), self._early]))

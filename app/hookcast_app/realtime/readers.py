@@ -1,7 +1,6 @@
 """Who may read channels by plain HTTP, and from which pages: for event streams and long polls."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fastapi import Request
 
@@ -21,9 +20,10 @@ _SCOPE = "read"
 class Readers:
     """Lives as long as the server."""
 
-    def __init__(self, context: Context, door: Door, settings: Settings) -> None:
+    def __init__(self, context: Context, door: Door, origins: Origins, settings: Settings) -> None:
         self._context = context
         self._door = door
+        self._origins = origins
         self._anonymous = settings.realtime_anonymous
         self._keys = ApiKeys(settings.api_keys)
 
@@ -50,6 +50,11 @@ class Readers:
         ends = [each.expires_at for each in (identity, grant) if each is not None and each.expires_at is not None]
         return min(ends, default=None)
 
+    def cross_origin(self, request: Request) -> dict[str, str]:
+        """Headers that let pages of the origins that the settings allow read the answer."""
+        told = self._origins.answer_headers(request.scope["headers"])
+        return {name.decode(): value.decode("latin-1") for name, value in told}
+
     def _caller(self, request: Request) -> Caller | None:
         """The service that asks. Raises Refused for an unknown key; what may be a token is left to be tried as one."""
         try:
@@ -62,7 +67,7 @@ class Readers:
     def _check_service(self, caller: Caller, channels: Sequence[str]) -> None:
         if not caller.may(_SCOPE):
             raise Refused(Reason.FORBIDDEN, f"the API key {caller.name!r} lacks the scope {_SCOPE}")
-        self._check_room(channels)
+        self._check_rooms(channels)
 
     async def _identity(self, request: Request) -> Identity:
         scheme, _, credentials = (request.headers.get("authorization") or "").partition(" ")
@@ -90,12 +95,11 @@ class Readers:
         for channel in channels:
             if not self._context.rules.may_subscribe(identity, channel, grant):
                 raise Refused(Reason.FORBIDDEN, f"you may not listen on {channel}")
-        self._check_room(channels)
+        self._check_rooms(channels)
 
-    def _check_room(self, channels: Sequence[str]) -> None:
+    def _check_rooms(self, channels: Sequence[str]) -> None:
         for channel in channels:
-            if self._context.is_full(channel):
-                raise Refused(Reason.FORBIDDEN, f"{channel} has as many subscribers as it may")
+            self._context.check_room(channel)
 
 
 def _check_names(channels: Sequence[str]) -> None:
@@ -105,9 +109,3 @@ def _check_names(channels: Sequence[str]) -> None:
         )
     if not all(map(is_channel_name, channels)):
         raise InvalidInput(Reason.INVALID_REQUEST, "channel", "a channel's name is 1 to 255 letters, digits and _-.:@#")
-
-
-def cross_origin(scope: Mapping[str, Any], settings: Settings) -> dict[str, str]:
-    """Headers that let pages of the origins that the settings allow read the answer."""
-    told = Origins(settings).answer_headers(scope["headers"])
-    return {name.decode(): value.decode("latin-1") for name, value in told}

@@ -7,12 +7,10 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from hookcast_app.realtime.context import Context
-from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.event_ids import read_id
 from hookcast_app.realtime.framing import Encoding
-from hookcast_app.realtime.readers import Readers, cross_origin
+from hookcast_app.realtime.readers import Readers
 from hookcast_app.realtime.sse import EventStream
-from hookcast_app.settings import Settings
 
 _HEADERS = {
     "Content-Type": "text/event-stream",
@@ -48,10 +46,9 @@ class _Stream(Response):
         await self.stream.run(receive, send, self.raw)
 
 
-def sse_router(context: Context, door: Door, settings: Settings) -> APIRouter:
+def sse_router(context: Context, readers: Readers) -> APIRouter:
     """The routes, which raise InvalidInput, Refused and Unavailable for the app's error handlers."""
     router = APIRouter(tags=["realtime"])
-    readers = Readers(context, door, settings)
 
     async def stream(
         request: Request, channels: list[str], encoding: Encoding, last_id: str, subscription_token: str = ""
@@ -61,7 +58,7 @@ def sse_router(context: Context, door: Door, settings: Settings) -> APIRouter:
         kept = [channel for channel in channels if context.streams.has_history(channel)]
         since = read_id(last_id, kept) if last_id else {}
         events = EventStream(channels, encoding, context, since=since, expires_at=expires_at)
-        return _Stream(events, {**_HEADERS, **cross_origin(request.scope, settings)})
+        return _Stream(events, {**_HEADERS, **readers.cross_origin(request)})
 
     @router.get("/sse/{channel}", response_class=Response, responses=_STREAM)
     async def one(

@@ -4,10 +4,11 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib.metadata import version
 
 from fastapi import APIRouter
+from starlette.types import ASGIApp, Scope
 
 from hookcast_app.auth import TokenVerifier
 from hookcast_app.realtime.acceptance import Acceptance
@@ -25,21 +26,21 @@ from hookcast_app.realtime.emulation import EmulationEndpoint
 from hookcast_app.realtime.hub import Hub
 from hookcast_app.realtime.message_routes import MessageRoutes
 from hookcast_app.realtime.nodes import Nodes
+from hookcast_app.realtime.plain import PREFIX as PLAIN_PREFIX
 from hookcast_app.realtime.plain import PlainEndpoint
 from hookcast_app.realtime.presence import Presence
 from hookcast_app.realtime.protocol import encode_publication
+from hookcast_app.realtime.readers import Readers
 from hookcast_app.realtime.routes import sse_router
 from hookcast_app.realtime.shards import Shards
 from hookcast_app.realtime.stats import Stats
 from hookcast_app.realtime.streaming import HTTP_STREAM, SSE, StreamingEndpoint
 from hookcast_app.realtime.streams import Streams
-from hookcast_app.realtime.transport import Message, Receive, Send
+from hookcast_app.realtime.websocket import PATH as WEBSOCKET_PATH
 from hookcast_app.realtime.websocket import WebSocketEndpoint
 from hookcast_app.rpc import Methods
 from hookcast_app.settings import Settings
 
-HTTP_PATHS = frozenset({SSE.path, HTTP_STREAM.path, EMULATION_PATH})
-"""What `Realtime.http` answers."""
 DRAIN_STEP = 0.05
 """Seconds between two groups of clients that are disconnected while draining."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
@@ -98,15 +99,16 @@ class Realtime:
         acceptance = Acceptance(context, settings, version=f"hookcast {version('hookcast')}")
         origins = Origins(settings)
         self._endpoint = WebSocketEndpoint(context, door, acceptance, settings)
-        self._http = {
+        self._http: dict[str, ASGIApp] = {
             kind.path: StreamingEndpoint(kind, context, door, acceptance, origins, node=self._nodes.uid).application()
             for kind in (SSE, HTTP_STREAM)
         }
         self._http[EMULATION_PATH] = EmulationEndpoint(context, door, self._nodes, origins).application()
         self._claims = Claims(shards)
         self._plain = PlainEndpoint(context, door, self._claims, settings)
-        self._router = sse_router(context, door, settings)
-        self._router.include_router(MessageRoutes(context, door, settings).router())
+        readers = Readers(context, door, origins, settings)
+        self._router = sse_router(context, readers)
+        self._router.include_router(MessageRoutes(context, readers).router())
 
     @property
     def is_ready(self) -> bool:
@@ -150,17 +152,16 @@ class Realtime:
         """Publishes `data`, JSON text in UTF-8, to every subscriber of `channel`, wherever. Raises Unavailable."""
         await self._broker.publish(channel, encode_publication(data))
 
-    def websocket(self, scope: Message, receive: Receive, send: Send) -> Awaitable[None]:
-        """The ASGI application for `/connection/websocket`."""
-        return self._endpoint(scope, receive, send)
-
-    async def http(self, scope: Message, receive: Receive, send: Send) -> None:
-        """The ASGI application for the `HTTP_PATHS`: the protocol without WebSockets."""
-        await self._http[scope["path"]](scope, receive, send)
-
-    async def plain(self, scope: Message, receive: Receive, send: Send) -> None:
-        """The ASGI application for what begins with `/ws/`."""
-        await self._plain(scope, receive, send)
+    def application(self, scope: Scope) -> ASGIApp | None:
+        """What answers a request without FastAPI's routing: all but what is in `router`; None for other paths."""
+        if scope["type"] not in {"websocket", "http"}:
+            return None
+        path: str = scope["path"]
+        if path == WEBSOCKET_PATH:
+            return self._endpoint
+        if path.startswith(PLAIN_PREFIX):
+            return self._plain
+        return self._http.get(path) if scope["type"] == "http" else None
 
     def router(self) -> APIRouter:
         """`GET /sse/{channel}`, `GET /sse` and `GET /api/v1/channels/{channel}/messages`."""

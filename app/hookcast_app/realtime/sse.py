@@ -78,8 +78,7 @@ class EventStream:
         first = position.offset - len(caught.missed)
         self._ids.begin(channel, Position(first, position.epoch))
         if channel in self._since:
-            self._context.stats.recovered += caught.is_all
-            self._context.stats.not_recovered += not caught.is_all
+            self._context.stats.came_back(is_all=caught.is_all)
             if not caught.is_all:
                 self._missed.append(self._reset(channel, position))
         self._missed += encoded(self.encoding, channel, caught.missed, position.epoch)

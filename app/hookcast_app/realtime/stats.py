@@ -42,6 +42,18 @@ class Stats:
     closes: Counter[int] = field(default_factory=Counter)
     """Connections that the server closed, by code; those that the server API chooses as one, 0."""
 
+    def slow(self, code: int, known: frozenset[int]) -> None:
+        """Counts a connection that is closed because its client does not read."""
+        self.slow_closes += 1
+        self.closed(code, known)
+
+    def came_back(self, *, is_all: bool) -> None:
+        """Counts a subscription that asked for what it had missed, and was given all of it or not."""
+        if is_all:
+            self.recovered += 1
+        else:
+            self.not_recovered += 1
+
     def closed(self, code: int, known: frozenset[int]) -> None:
         """Counts a connection that the server closes."""
         self.closes[code if code in known else 0] += 1

@@ -2,7 +2,6 @@
 
 import secrets
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
 
 from starlette.responses import Response
 
@@ -14,6 +13,7 @@ from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.emulated import EmulatedTransport, disconnect_push
 from hookcast_app.realtime.framing import PUSHES, Encoding
 from hookcast_app.realtime.gate import Gate, read_commands
+from hookcast_app.realtime.handshake import MAX_FIELDS, query_fields
 from hookcast_app.realtime.limits import Waiting
 from hookcast_app.realtime.protocol import OWN_CODES, SHUTDOWN, SLOW, Disconnect
 from hookcast_app.realtime.transport import Message, Receive, Send
@@ -22,7 +22,6 @@ from hookcast_core.errors import InvalidInput, Reason
 
 SESSION_BYTES = 16
 """Nobody can guess a session: whoever knows it can send commands in its client's name."""
-_MAX_FIELDS = 200
 _HEADERS: RawHeaders = [
     (b"cache-control", b"private, no-cache, no-store, must-revalidate, max-age=0"),
     (b"pragma", b"no-cache"),
@@ -146,7 +145,7 @@ class StreamingEndpoint:
 def _asked(query: bytes) -> bytes:
     """The commands of a query. Raises InvalidInput."""
     try:
-        fields = parse_qsl(query.decode("latin-1"), max_num_fields=_MAX_FIELDS)
+        fields = query_fields(query)
     except ValueError as error:
-        raise InvalidInput(Reason.INVALID_REQUEST, None, f"a query has at most {_MAX_FIELDS} fields") from error
+        raise InvalidInput(Reason.INVALID_REQUEST, None, f"a query has at most {MAX_FIELDS} fields") from error
     return next((value.encode() for name, value in fields if name == "cf_connect"), b"")

@@ -1,5 +1,7 @@
 """The ASGI application behind `/connection/websocket`; it needs no routing and no framework."""
 
+from collections.abc import Callable
+
 import structlog
 
 from hookcast_app.observability import ROUTE_KEY
@@ -8,14 +10,15 @@ from hookcast_app.realtime.acceptance import Acceptance
 from hookcast_app.realtime.context import Context
 from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.handshake import SUBPROTOCOL, chosen_subprotocol, header, is_allowed_origin
+from hookcast_app.realtime.limits import Waiting
 from hookcast_app.realtime.protocol import OWN_CODES, SLOW
 from hookcast_app.realtime.transport import AsgiTransport, Message, RawTransport, Receive, Send, Transport
-from hookcast_app.realtime.writing import EXTENSION
+from hookcast_app.realtime.writing import offered_socket
 from hookcast_app.settings import Settings
 from hookcast_core.errors import HookcastError, InvalidInput, Reason, Refused, Unavailable
 
 PATH = "/connection/websocket"
-UPGRADE = problem_for(
+_UPGRADE = problem_for(
     InvalidInput(Reason.UPGRADE_REQUIRED, None, "this path speaks WebSocket; connect with a ws:// or wss:// URL")
 )
 _LOGGED_ORIGIN = 256
@@ -35,18 +38,10 @@ class WebSocketEndpoint:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """ASGI 3, for `websocket` scopes; an `http` one is told to upgrade."""
         scope[ROUTE_KEY] = PATH
-        if scope["type"] == "http":
-            await problem_response(UPGRADE)(scope, receive, send)
-            return
-        await receive()
-        try:
-            subprotocol = judge(scope, self._context, self._settings)
-            waiting = self._door.enter(scope)
-        except HookcastError as error:
-            await refuse(scope, send, problem_for(error))
+        waiting = await accept(scope, receive, send, self._door, lambda: judge(scope, self._context, self._settings))
+        if waiting is None:
             return
         try:
-            await send({"type": "websocket.accept", "subprotocol": subprotocol})
             presented = self._door.token(scope, scope["subprotocols"])
             transport = self._transport(scope, receive, send)
             await self._acceptance.connection(presented, transport, waiting).run()
@@ -54,14 +49,36 @@ class WebSocketEndpoint:
             waiting.end()
 
     def _transport(self, scope: Message, receive: Receive, send: Send) -> Transport:
-        offer = (scope.get("extensions") or {}).get(EXTENSION)
-        if offer is None:
-            return AsgiTransport(send, receive, self._slow)
-        return RawTransport(offer["socket"], receive, self._slow)
+        socket = offered_socket(scope)
+        return AsgiTransport(send, receive, self._slow) if socket is None else RawTransport(socket, receive, self._slow)
 
     def _slow(self) -> None:
-        self._context.stats.slow_closes += 1
-        self._context.stats.closed(SLOW.code, OWN_CODES)
+        self._context.stats.slow(SLOW.code, OWN_CODES)
+
+
+async def accept(
+    scope: Message, receive: Receive, send: Send, door: Door, judged: Callable[[], str | None]
+) -> Waiting | None:
+    """Accepts a handshake; the caller is to `end` what is returned. None if it was refused, or was none.
+
+    `judged` gives the subprotocol to answer with, or raises HookcastError.
+    """
+    if scope["type"] == "http":
+        await problem_response(_UPGRADE)(scope, receive, send)
+        return None
+    await receive()
+    try:
+        subprotocol = judged()
+        waiting = door.enter(scope)
+    except HookcastError as error:
+        await _refuse(scope, send, problem_for(error))
+        return None
+    try:
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
+    except BaseException:
+        waiting.end()
+        raise
+    return waiting
 
 
 def judge(scope: Message, context: Context, settings: Settings, ours: str = SUBPROTOCOL) -> str | None:
@@ -75,7 +92,7 @@ def judge(scope: Message, context: Context, settings: Settings, ours: str = SUBP
     return chosen_subprotocol(scope["subprotocols"], ours)
 
 
-async def refuse(scope: Message, send: Send, problem: Problem) -> None:
+async def _refuse(scope: Message, send: Send, problem: Problem) -> None:
     """Answers the handshake with a status where the server can (ASGI's `websocket.http.response`); else it is 403."""
     origin = header(scope["headers"], b"origin")
     told = {} if origin is None else {"origin": origin[:_LOGGED_ORIGIN]}

@@ -1,8 +1,8 @@
 """How frames get to one WebSocket's peer: at once, with the others of a tick, or when its transport has room again."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from hookcast_app.realtime.outbox import MAX_QUEUED
 from hookcast_app.realtime.protocol import Disconnect
@@ -36,6 +36,12 @@ class RawSocket(Protocol):
         The app receives `websocket.disconnect`.
         """
         ...
+
+
+def offered_socket(scope: Mapping[str, Any]) -> RawSocket | None:
+    """What the server of an ASGI scope offers, if it is ours."""
+    offer = (scope.get("extensions") or {}).get(EXTENSION)
+    return None if offer is None else offer["socket"]
 
 
 class FrameWriter:

@@ -20,7 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from hookcast_app.auth import ApiKeys
 from hookcast_app.http_wire import HttpServerState
 from hookcast_app.problems import problem_for, problem_response
-from hookcast_app.realtime import HTTP_PATHS, UVICORN_OPTIONS, ChannelRules, Realtime, Shards
+from hookcast_app.realtime import UVICORN_OPTIONS, ChannelRules, Realtime, Shards
 from hookcast_app.realtime.context import Timing
 from hookcast_app.rpc import Methods
 from hookcast_app.server_api import ServerApi, ServerApiEndpoint
@@ -164,14 +164,10 @@ def application(realtime: Realtime, chosen: Settings | None = None) -> ASGIApp:
         return problem_response(problem_for(error))
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == "/connection/websocket":
-            await realtime.websocket(scope, receive, send)
-        elif scope["path"] in HTTP_PATHS:
-            await realtime.http(scope, receive, send)
+        if (direct := realtime.application(scope)) is not None:
+            await direct(scope, receive, send)
         elif scope["type"] == "http" and scope["path"] in server_api.paths:
             await server_api(scope, receive, send)
-        elif scope["path"].startswith("/ws/"):
-            await realtime.plain(scope, receive, send)
         else:
             await api(scope, receive, send)
 

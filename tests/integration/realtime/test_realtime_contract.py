@@ -294,7 +294,7 @@ async def test_a_server_that_cannot_answer_a_handshake_with_a_status_closes_it(s
         sent.append(message)
 
     headers = [(b"origin", b"https://evil.example")]
-    await server.realtime.websocket({"type": "websocket", "headers": headers, "subprotocols": []}, receive, send)
+    await server.realtime._endpoint({"type": "websocket", "headers": headers, "subprotocols": []}, receive, send)
 
     assert sent == [{"type": "websocket.close"}]
 

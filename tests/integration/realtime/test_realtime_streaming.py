@@ -330,6 +330,8 @@ async def test_a_failing_send_that_is_not_the_peers_is_a_defect(redis_url: str) 
 
         query = b"cf_connect=%7B%22id%22%3A1%2C%22connect%22%3A%7B%7D%7D"
         scope = {"type": "http", "method": "GET", "path": "/connection/sse", "headers": [], "query_string": query}
+        stream = server.realtime.application(scope)
+        assert stream is not None
         with pytest.raises(ZeroDivisionError):
-            await server.realtime.http(scope, receive, send)
+            await stream(scope, receive, send)
         assert is_empty(server)
