@@ -25,22 +25,21 @@ class RequestBody:
         self._what = what
         self.is_complete = False
 
-    async def read(self, announced: str, limit: int) -> bytes:
-        """The whole body; `announced` is its Content-Length, if any.
+    async def read(self, announced: str, limit: int, seconds: float | None = None) -> bytes:
+        """The whole body, within `seconds` or BODY_SECONDS; `announced` is its Content-Length, if any.
 
         Raises InvalidInput TOO_LARGE above `limit` bytes, without reading the rest, and Disconnected.
         """
         if announced.isdecimal() and int(announced) > limit:
             raise too_large(int(announced), limit, self._what)
         body = bytearray()
+        seconds = BODY_SECONDS if seconds is None else seconds
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(seconds):
                 while not self.is_complete and len(body) <= limit:
                     body += await self._next()
         except TimeoutError as error:
-            raise InvalidInput(
-                Reason.REQUEST_TIMEOUT, None, f"the body did not arrive within {BODY_SECONDS:.0f} s"
-            ) from error
+            raise InvalidInput(Reason.REQUEST_TIMEOUT, None, f"the body did not arrive within {seconds:g} s") from error
         if len(body) > limit:
             raise too_large(None, limit, self._what)
         return bytes(body)

@@ -9,6 +9,8 @@ from hookcast_core.regexes import states
 
 MAX_NAME = 255
 """Characters, all of them ASCII."""
+NAME_RULE = f"a channel's name is 1 to {MAX_NAME} letters, digits and _-.:@#"
+"""What is told to whoever writes another one."""
 MAX_STATES = 64
 """Of a regular expression, each counted repetition written out. Compiling takes up to 6 µs a state, at each look."""
 _REMEMBERED = 4_096

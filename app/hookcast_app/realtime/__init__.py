@@ -10,7 +10,14 @@ from hookcast_app.realtime.channels import ChannelRules
 from hookcast_app.realtime.control import Disconnect, Order, Refresh, Subscribe, Unsubscribe
 from hookcast_app.realtime.emulation import PATH as EMULATION_PATH
 from hookcast_app.realtime.positions import Position, Read
-from hookcast_app.realtime.protocol import HistoryRequest, Since, encode_publication
+from hookcast_app.realtime.protocol import (
+    HistoryRequest,
+    Since,
+    encode_publication,
+    history_result,
+    presence_result,
+    presence_stats_result,
+)
 from hookcast_app.realtime.service import Realtime
 from hookcast_app.realtime.shards import POSITION_SECONDS, Shard, Shards
 from hookcast_app.realtime.stats import TRANSPORTS, Stats
@@ -44,6 +51,9 @@ __all__ = [
     "Subscribe",
     "Unsubscribe",
     "encode_publication",
+    "history_result",
     "new_epoch",
+    "presence_result",
+    "presence_stats_result",
     "read_history",
 ]

@@ -1,9 +1,8 @@
 """What all connections of a server share, and how one comes to listen on a channel."""
 
 import random
-from asyncio import timeout
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from hookcast_app.auth import Grant, Identity
@@ -15,8 +14,9 @@ from hookcast_app.realtime.positions import Caught, Position
 from hookcast_app.realtime.presence import Presence
 from hookcast_app.realtime.stats import Stats
 from hookcast_app.realtime.streams import Streams
+from hookcast_app.redis import time_limit
 from hookcast_app.rpc import Methods
-from hookcast_core.errors import Reason, Refused, Unavailable
+from hookcast_core.errors import Reason, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,9 @@ class Context:
         if self.hub.unsubscribe(channel, connection):
             self.broker.unsubscribe(channel)
 
-    @asynccontextmanager
-    async def time_limit(self) -> AsyncIterator[None]:
+    def time_limit(self) -> AbstractAsyncContextManager[None]:
         """For what waits for Redis. Raises Unavailable if it takes longer than `timing.redis` seconds."""
-        try:
-            async with timeout(self.timing.redis):
-                yield
-        except TimeoutError as error:
-            raise Unavailable("Redis does not answer") from error
+        return time_limit(self.timing.redis)
 
     def check_room(self, channel: str) -> None:
         """Raises Refused if a channel has as many subscribers here as it may."""

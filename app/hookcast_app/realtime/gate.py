@@ -1,6 +1,5 @@
 """Stands before the HTTP endpoints of the protocol: whose pages may ask, by which method, and how a refusal looks."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from hookcast_app.observability import ROUTE_KEY
@@ -11,7 +10,7 @@ from hookcast_app.realtime.protocol import MAX_MESSAGE
 from hookcast_app.realtime.stats import Stats
 from hookcast_app.realtime.transport import Message, Receive, Send
 from hookcast_app.request_body import Disconnected, RequestBody
-from hookcast_core.errors import HookcastError, InvalidInput, Reason, Refused
+from hookcast_core.errors import HookcastError, Reason, Refused
 
 _METHOD_NOT_ALLOWED = 405
 
@@ -64,11 +63,7 @@ class Gate:
 
 async def read_commands(scope: Message, body: RequestBody, seconds: float) -> bytes:
     """A body of at most MAX_MESSAGE bytes, which may take so many seconds. Raises InvalidInput, Disconnected."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await body.read(header(scope["headers"], b"content-length") or "", MAX_MESSAGE)
-    except TimeoutError as error:
-        raise InvalidInput(Reason.REQUEST_TIMEOUT, None, f"the body did not arrive within {seconds:g} s") from error
+    return await body.read(header(scope["headers"], b"content-length") or "", MAX_MESSAGE, seconds)
 
 
 async def answer_empty(send: Send, headers: list[tuple[bytes, bytes]]) -> None:

@@ -242,17 +242,17 @@ class _User(msgspec.Struct):
 _users = msgspec.json.Decoder(_User)
 
 
-def presence(clients: Mapping[str, bytes]) -> dict[str, Any]:
+def presence_result(clients: Mapping[str, bytes]) -> dict[str, Any]:
     """The result of `presence`; `clients` has an encoded `ClientInfo` by client."""
     return {"presence": {client: msgspec.Raw(info) for client, info in clients.items()}}
 
 
-def presence_stats(clients: Mapping[str, bytes]) -> dict[str, int]:
+def presence_stats_result(clients: Mapping[str, bytes]) -> dict[str, int]:
     """The result of `presence_stats` for the same clients."""
     return {"num_clients": len(clients), "num_users": len({_users.decode(info).user for info in clients.values()})}
 
 
-def history(read: Read) -> dict[str, Any]:
+def history_result(read: Read) -> dict[str, Any]:
     """The result of `history`, where zeros and empty lists are written out."""
     publications = [msgspec.Raw(each.publication) for each in read.publications]
     return {"publications": publications, "epoch": read.position.epoch, "offset": read.position.offset}

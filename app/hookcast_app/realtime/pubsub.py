@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from hookcast_app.redis import heed_cancellation
 from hookcast_core.errors import Unavailable
 
 WATCH_SECONDS = 10.0
@@ -136,7 +137,7 @@ class PubSub:
             try:
                 if self._connection is None:
                     await self.connect()
-                    _heed_cancellation()
+                    heed_cancellation()
                 await self._serve()
             except (*FAILURES, Unavailable) as error:
                 # One that connects and then fails at once is as good as none.
@@ -214,13 +215,6 @@ class PubSub:
                 await asyncio.sleep(self._watch_seconds)
                 if not self._heard:
                     raise TimeoutError("nothing heard")
-
-
-def _heed_cancellation() -> None:
-    """redis-py connects under `asyncio.wait_for`, which on Python 3.11 may swallow a cancellation."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

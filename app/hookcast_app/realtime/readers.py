@@ -10,7 +10,7 @@ from hookcast_app.realtime.cors import Origins
 from hookcast_app.realtime.door import Door
 from hookcast_app.realtime.session import MAX_SUBSCRIPTIONS
 from hookcast_app.settings import Settings
-from hookcast_core.channels import is_channel_name
+from hookcast_core.channels import NAME_RULE, is_channel_name
 from hookcast_core.errors import InvalidInput, Reason, Refused
 
 _SCOPE = "read"
@@ -108,4 +108,4 @@ def _check_names(channels: Sequence[str]) -> None:
             Reason.INVALID_REQUEST, "channel", f"at most {MAX_SUBSCRIPTIONS} channels can be listened to"
         )
     if not all(map(is_channel_name, channels)):
-        raise InvalidInput(Reason.INVALID_REQUEST, "channel", "a channel's name is 1 to 255 letters, digits and _-.:@#")
+        raise InvalidInput(Reason.INVALID_REQUEST, "channel", NAME_RULE)

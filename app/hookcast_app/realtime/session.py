@@ -265,8 +265,8 @@ class Session(Membership):
     def present(self, effect: Present, clients: Mapping[str, bytes]) -> list[Effect]:
         """Who is on a channel: by client its encoded `ClientInfo`."""
         if effect.is_counted:
-            return [Reply(protocol.reply(effect.command_id, "presence_stats", protocol.presence_stats(clients)))]
-        return [Reply(protocol.reply(effect.command_id, "presence", protocol.presence(clients)))]
+            return [Reply(protocol.reply(effect.command_id, "presence_stats", protocol.presence_stats_result(clients)))]
+        return [Reply(protocol.reply(effect.command_id, "presence", protocol.presence_result(clients)))]
 
     def _history(self, command_id: int, request: HistoryRequest) -> list[Effect]:
         if not request.channel:
@@ -279,7 +279,7 @@ class Session(Membership):
 
     def history(self, command_id: int, read: Read) -> list[Effect]:
         """A part of a channel's history, and where it stands."""
-        return [Reply(protocol.reply(command_id, "history", protocol.history(read)))]
+        return [Reply(protocol.reply(command_id, "history", protocol.history_result(read)))]
 
     def _options(self, channel: str) -> ChannelOptions:
         held = self.held.get(channel)

@@ -2,7 +2,7 @@
 
 from hookcast_app.redis.connect import create_redis
 from hookcast_app.redis.embedded import EmbeddedRedis
-from hookcast_app.redis.errors import translated
+from hookcast_app.redis.errors import heed_cancellation, time_limit, translated
 from hookcast_app.redis.keys import Keys
 from hookcast_app.redis.moving import Mark, Phase, read_mark, swap_mark
 from hookcast_app.redis.partitions import LAYOUT_CODE, Clients, LayoutChanged, Partition, Partitions
@@ -41,11 +41,13 @@ __all__ = [
     "claim_instance",
     "create_redis",
     "first_contact",
+    "heed_cancellation",
     "probe",
     "read_mark",
     "server_version",
     "swap_mark",
     "tags_of",
+    "time_limit",
     "translated",
     "unfit_policy",
 ]

@@ -5,9 +5,8 @@ Whatever Redis cannot do *now* is `Unavailable`; the rest is a mistake of ours a
 
 import asyncio
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from redis import exceptions as foreign
 
@@ -44,22 +43,37 @@ def translated(operation: str) -> Iterator[None]:
     Errors of our own making (WRONGTYPE, a script's mistake) pass through unchanged. A cancellation meanwhile is raised
     whatever the call gave: redis-py waits with `asyncio.wait_for`, which on Python 3.11 may swallow one.
     """
-    task = asyncio.current_task()
-    before = 0 if task is None else task.cancelling()
+    before = _cancellations()
     try:
         yield
-        _heed_cancellation(task, before)
+        heed_cancellation(before)
     except (foreign.RedisError, OSError) as error:
-        _heed_cancellation(task, before)
+        heed_cancellation(before)
         why = why_unavailable(error)
         if why is None:
             raise
         raise Unavailable(f"Redis cannot {operation} now: {why}") from error
 
 
-def _heed_cancellation(task: asyncio.Task[Any] | None, before: int) -> None:
-    if task is not None and task.cancelling() > before:
+def heed_cancellation(before: int = 0) -> None:
+    """Raises CancelledError if this task was cancelled more than `before` times: a library may have swallowed that."""
+    if _cancellations() > before:
         raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncIterator[None]:
+    """For what waits for Redis. Raises Unavailable if it takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Unavailable("Redis does not answer") from error
 
 
 def why_unavailable(error: Exception) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from hookcast_app.auth import Caller
-from hookcast_app.realtime import Position
+from hookcast_app.realtime import Position, history_result, presence_result, presence_stats_result
 from hookcast_app.server_api import models
 from hookcast_app.server_api.failures import api_error
 from hookcast_app.server_api.models import (
@@ -19,7 +19,7 @@ from hookcast_app.server_api.models import (
     Request,
     Result,
 )
-from hookcast_app.server_api.service import Published, ServerApi, shown_read
+from hookcast_app.server_api.service import Published, ServerApi
 from hookcast_core.errors import HookcastError, InvalidInput, Reason, Refused
 
 PUBLISH_SCOPE, READ_SCOPE, ADMIN_SCOPE = "realtime:publish", "read", "admin"
@@ -112,14 +112,13 @@ class Calls:
         return {}
 
     async def _presence(self, request: models.PresenceRequest) -> Result:
-        return {"presence": await self._api.presence(request.channel)}
+        return presence_result(await self._api.presence(request.channel))
 
     async def _presence_stats(self, request: models.PresenceStatsRequest) -> Result:
-        clients, users = await self._api.presence_stats(request.channel)
-        return {"num_clients": clients, "num_users": users}
+        return {**presence_stats_result(await self._api.presence(request.channel))}
 
     async def _history(self, request: models.HistoryRequest) -> Result:
-        return shown_read(await self._api.history(request))
+        return history_result(await self._api.history(request))
 
     async def _history_remove(self, request: models.HistoryRemoveRequest) -> Result:
         await self._api.remove_history(request.channel)

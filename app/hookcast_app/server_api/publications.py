@@ -7,7 +7,7 @@ import msgspec
 
 from hookcast_app.realtime import Outgoing, encode_publication
 from hookcast_app.server_api.models import BroadcastRequest, Publishing, PublishRequest, decoded, invalid
-from hookcast_core.channels import is_channel_name
+from hookcast_core.channels import NAME_RULE, is_channel_name
 from hookcast_core.errors import InvalidInput, Reason
 from hookcast_core.nesting import MAX_DEPTH, is_too_deep
 
@@ -88,4 +88,4 @@ def _once(request: Publishing) -> str:
 
 
 def _no_name(field: str) -> InvalidInput:
-    return invalid(field, "a channel's name is 1 to 255 letters, digits and _-.:@#")
+    return invalid(field, NAME_RULE)

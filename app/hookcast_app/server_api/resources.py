@@ -7,12 +7,12 @@ from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Resp
 from pydantic import BaseModel, ConfigDict, Field
 
 from hookcast_app.auth import ApiKeys
-from hookcast_app.realtime import Position
+from hookcast_app.realtime import Position, history_result, presence_stats_result
 from hookcast_app.server_api import models
 from hookcast_app.server_api.calls import ADMIN_SCOPE, PUBLISH_SCOPE, READ_SCOPE
 from hookcast_app.server_api.models import decoded
 from hookcast_app.server_api.publications import MAX_KEY
-from hookcast_app.server_api.service import ServerApi, shown_read
+from hookcast_app.server_api.service import ServerApi
 
 ChannelName = Annotated[str, Path(description="A channel's name, URL-encoded.")]
 User = Annotated[str, Path(min_length=1, description="A user's id, as tokens have it in `sub`.")]
@@ -123,12 +123,13 @@ class ChannelRoutes:
 
     async def presence(self, channel: ChannelName) -> Response:
         """Clients that are on a channel, wherever they are connected."""
-        return _json({"items": list((await self._api.presence(channel)).values())})
+        present = await self._api.presence(channel)
+        return _json({"items": [msgspec.Raw(info) for info in present.values()]})
 
     async def stats(self, channel: ChannelName) -> Response:
         """How many clients, and how many users, are on a channel."""
-        clients, users = await self._api.presence_stats(channel)
-        return _json({"clients": clients, "users": users})
+        stats = presence_stats_result(await self._api.presence(channel))
+        return _json({"clients": stats["num_clients"], "users": stats["num_users"]})
 
     async def history(
         self,
@@ -143,8 +144,7 @@ class ChannelRoutes:
         read = await self._api.history(
             models.HistoryRequest(channel=channel, limit=limit, since=since, reverse=reverse)
         )
-        shown = shown_read(read)
-        return _json({"items": shown["publications"], **_shown_position(read.position)})
+        return _json({"items": history_result(read)["publications"], **_shown_position(read.position)})
 
     async def remove_history(self, channel: ChannelName) -> Response:
         """Removes what is kept of a channel; clients that come back cannot be given what they missed."""

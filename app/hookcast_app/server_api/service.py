@@ -1,11 +1,7 @@
 """What services ask of channels and their clients, carried out over the processes that share a Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
-
-import msgspec
+from collections.abc import Mapping, Sequence
 
 from hookcast_app.realtime import (
     Backend,
@@ -19,6 +15,7 @@ from hookcast_app.realtime import (
     Since,
     read_history,
 )
+from hookcast_app.redis import time_limit
 from hookcast_app.server_api import models, publications
 from hookcast_app.server_api.models import BroadcastRequest, PublishRequest, invalid
 from hookcast_app.server_api.orders import OrderRequest, order
@@ -30,12 +27,6 @@ REDIS_SECONDS = 5.0
 MAX_PATTERN = 255
 _OPTIONS = "(HOOKCAST_CHANNEL_NAMESPACES)"
 
-
-class _Present(msgspec.Struct):
-    user: str
-
-
-_present = msgspec.json.Decoder(_Present)
 
 Published = Position | HookcastError
 """Where a publication is (nowhere, without a history), or why it was not published."""
@@ -98,41 +89,33 @@ class ServerApi:
     async def order(self, request: OrderRequest) -> None:
         """Has every process do something with a user's connections."""
         what = order(request, self._max_bytes)
-        async with _time_limit():
+        async with time_limit(REDIS_SECONDS):
             await self._backend.nodes.tell_all(what)
 
-    async def presence(self, channel: str) -> dict[str, msgspec.Raw]:
-        """Who is on a channel: by client its `ClientInfo`."""
-        return {client: msgspec.Raw(info) for client, info in (await self._present(channel)).items()}
-
-    async def presence_stats(self, channel: str) -> tuple[int, int]:
-        """How many clients, and how many users, are on a channel."""
-        present = await self._present(channel)
-        return len(present), len({_present.decode(info).user for info in present.values()})
-
-    async def _present(self, channel: str) -> dict[str, bytes]:
+    async def presence(self, channel: str) -> Mapping[str, bytes]:
+        """Who is on a channel: by client its encoded `ClientInfo`."""
         check_channel(channel)
         if not self._backend.rules.options(channel).presence:
             raise InvalidInput(Reason.NOT_FOUND, "channel", f"its namespace does not set presence {_OPTIONS}")
-        async with _time_limit():
+        async with time_limit(REDIS_SECONDS):
             return await self._backend.presence.present(channel)
 
     async def history(self, request: models.HistoryRequest) -> Read:
         """Where a channel stands, and a part of its history."""
         self._check_history(request.channel)
-        since, reverse = request.since, request.reverse or False
-        if since is not None and reverse and since.offset == 0:
-            raise invalid(
-                "since.offset", "nothing was published before 0; leave `since` out to go back from the newest"
-            )
+        since = request.since
         wanted = HistoryRequest(
             channel=request.channel,
             limit=request.limit or 0,
             since=None if since is None else Since(since.offset, since.epoch),
-            reverse=reverse,
+            reverse=request.reverse or False,
         )
+        if wanted.is_before_all:
+            raise invalid(
+                "since.offset", "nothing was published before 0; leave `since` out to go back from the newest"
+            )
         try:
-            async with _time_limit():
+            async with time_limit(REDIS_SECONDS):
                 return await read_history(self._backend.streams, wanted)
         except EpochGone:
             detail = "is of an earlier history; nothing is known of what came after it"
@@ -141,7 +124,7 @@ class ServerApi:
     async def remove_history(self, channel: str) -> None:
         """Removes what is kept of a channel; the next publication is numbered as it would have been."""
         self._check_history(channel)
-        async with _time_limit():
+        async with time_limit(REDIS_SECONDS):
             await self._backend.streams.forget(channel)
 
     def _check_history(self, channel: str) -> None:
@@ -157,12 +140,12 @@ class ServerApi:
                 f"has at most {MAX_PATTERN} ASCII characters: `*` for any characters, `?` for one, `[…]` for one of a "
                 "set, and no `{…}`",
             )
-        async with _time_limit():
+        async with time_limit(REDIS_SECONDS):
             return await self._backend.census.channels(pattern)
 
     async def nodes(self) -> list[Node]:
         """The processes that share this Redis, and what they have."""
-        async with _time_limit():
+        async with time_limit(REDIS_SECONDS):
             return await self._backend.census.nodes()
 
 
@@ -176,22 +159,3 @@ def _settled(future: "asyncio.Future[Position]") -> Published:
     if isinstance(error, Unavailable):
         return error
     raise error
-
-
-@asynccontextmanager
-async def _time_limit() -> AsyncIterator[None]:
-    """Raises Unavailable after REDIS_SECONDS."""
-    try:
-        async with asyncio.timeout(REDIS_SECONDS):
-            yield
-    except TimeoutError as error:
-        raise Unavailable("Redis does not answer") from error
-
-
-def shown_read(read: Read) -> dict[str, Any]:
-    """A part of a history, by the names of the protocol."""
-    return {
-        "publications": [msgspec.Raw(each.publication) for each in read.publications],
-        "offset": read.position.offset,
-        "epoch": read.position.epoch,
-    }
