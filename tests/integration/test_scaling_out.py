@@ -196,6 +196,7 @@ async def test_lanes_move_within_seconds(cluster: RedisCluster, tmp_path: Path, 
     with deployment(tmp_path, cluster.url) as start:
         api, first = start("api", 6), start("dispatcher", 6)
         await api.ready()
+        await first.ready()
         load = Load(api.url, keys=60)  # some in each partition
         loading = asyncio.create_task(load.run())
         await eventually(lambda: lanes_held(first, 6), 30)
