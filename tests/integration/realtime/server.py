@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -174,11 +175,36 @@ def application(realtime: Realtime, chosen: Settings | None = None) -> ASGIApp:
     return app
 
 
-class Client:
-    """Speaks the protocol word by word."""
+class Speaker(ABC):
+    """Says something on a WebSocket, and hears what comes."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
+
+    @abstractmethod
+    async def send(self, said: Any, /) -> None:
+        """Says something."""
+
+    @abstractmethod
+    async def next(self) -> Any:
+        """The next thing that comes."""
+
+    async def ask(self, said: Any) -> Any:
+        await self.send(said)
+        return await self.next()
+
+    async def closed(self) -> tuple[int | None, str | None]:
+        """Waits for the end; its code and reason."""
+        async with asyncio.timeout(PATIENCE):
+            await self.connection.wait_closed()
+        return self.connection.close_code, self.connection.close_reason
+
+
+class Client(Speaker):
+    """Speaks the protocol word by word."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        super().__init__(connection)
         self._lines: list[Any] = []
 
     async def send(self, *commands: Any) -> None:
@@ -191,16 +217,6 @@ class Client:
                 message = await self.connection.recv()
             self._lines = [json.loads(line) for line in str(message).split("\n")]
         return self._lines.pop(0)
-
-    async def ask(self, command: Any) -> Any:
-        await self.send(command)
-        return await self.next()
-
-    async def closed(self) -> tuple[int | None, str | None]:
-        """Waits for the end; its code and reason."""
-        async with asyncio.timeout(PATIENCE):
-            await self.connection.wait_closed()
-        return self.connection.close_code, self.connection.close_reason
 
 
 @asynccontextmanager
